@@ -1,0 +1,405 @@
+"""The nouns of meter-gateway: frozen, typed, without behaviour.
+
+Port (a line), Meter (an address on it), Image, Campaign (an order), Job (one meter of a campaign) and the
+records that make a transfer survive a power cut. Units stand last in names; times of day are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import Code
+
+# -- configuration --------------------------------------------------------------------------------------------
+
+
+class PortKind(StrEnum):
+    RS485 = "rs485"
+    OPTICAL = "optical"
+    TCP = "tcp"
+
+
+class Parity(StrEnum):
+    NONE = "none"
+    EVEN = "even"
+    ODD = "odd"
+
+
+class Framing(StrEnum):
+    HDLC = "hdlc"
+    WRAPPER = "wrapper"
+
+
+class Authentication(StrEnum):
+    NONE = "none"
+    LLS = "lls"
+    HLS_GMAC = "hls-gmac"
+
+
+class Security(StrEnum):
+    """How every APDU of an association is protected (context 3), or not at all (context 1)."""
+
+    NONE = "none"
+    AUTHENTICATION = "authentication"
+    ENCRYPTION = "encryption"
+    BOTH = "both"
+
+
+class A7Policy(StrEnum):
+    CHECK = "check"
+    SKIP = "skip"
+
+
+class BitmapOrder(StrEnum):
+    MSB = "msb"
+    LSB = "lsb"
+    IGNORE = "ignore"
+
+
+class HlsCounter(StrEnum):
+    """Which of the two messages of an HLS reply takes the lower counter: the proof or the APDU around it."""
+
+    INNER_FIRST = "inner-first"
+    OUTER_FIRST = "outer-first"
+
+
+@dataclass(frozen=True, slots=True)
+class PortSettings:
+    """A line of this gateway. `device` for serial kinds, `address` ("host:port") for TCP."""
+
+    name: str
+    kind: PortKind
+    device: str = ""
+    address: str = ""
+    framing: Framing = Framing.HDLC
+    baud: int = 9600
+    parity: Parity = Parity.NONE
+    response_timeout_s: float = 2.0
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a meter model needs. Quirks are settings here, never subclasses."""
+
+    name: str = "default"
+    image_object: str = "0-0:44.0.0.255"
+    firmware_object: str = "1-0:0.2.0.255"
+    counter_object: str = "0-0:43.1.1.255"
+    block_size: int = 0
+    pad_last_block: bool = False
+    after_initiate_s: float = 5.0
+    a7: A7Policy = A7Policy.CHECK
+    bitmap: BitmapOrder = BitmapOrder.MSB
+    max_initiates: int = 2
+    verify_timeout_s: float = 1800.0
+    activate_timeout_s: float = 600.0
+    reconnect_after_s: float = 30.0
+    snrm_parameters: bool = True
+    max_info: int = 2030
+    window: int = 7
+    hls_counter: HlsCounter = HlsCounter.INNER_FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """An address on a port and how to talk to what answers there."""
+
+    id: str
+    port: str
+    physical_address: int = 1
+    logical_address: int = 1
+    address_bytes: int = 0
+    """1, 2 or 4; 0: what the addresses need."""
+    client: int = 1
+    authentication: Authentication = Authentication.NONE
+    security: Security = Security.NONE
+    dedicated_key: bool = False
+    logical_device_name: str = ""
+    profile: Profile = field(default_factory=Profile)
+
+
+@dataclass(frozen=True, slots=True)
+class MeterKeys:
+    """Secrets of one meter; never shown (invariant 13)."""
+
+    encryption_key: bytes = field(default=b"", repr=False)
+    authentication_key: bytes = field(default=b"", repr=False)
+    password: bytes = field(default=b"", repr=False)
+    initial_counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    id: str = ""
+    system_title: bytes = b""
+    state_dir: Path = Path("/var/lib/meter-gateway")
+    control_socket: Path = Path("/run/meter-gateway/control.sock")
+    timezone: str = ""
+    require_synced_clock: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    url: str
+    root: str = "mgw/v1"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    keepalive_s: float = 60.0
+    session_expiry_s: float = 7 * 86400.0
+    outbox_limit_bytes: int = 64 * 2**20
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    mqtt_verbs: tuple[str, ...] = (
+        "ping", "info.get", "port.*", "meter.list", "meter.read", "meter.probe", "image.*", "campaign.*",
+        "window.list",
+    )  # fmt: skip
+
+
+class Trust(StrEnum):
+    SIGNED = "signed"
+    DIGEST = "digest"
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareSettings:
+    trust: Trust = Trust.SIGNED
+    allow_hosts: tuple[str, ...] = ()
+    """Empty: loopback only."""
+    allow_plaintext: bool = False
+    quota_bytes: int = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; keys are apart from everything that is ever shown."""
+
+    gateway: GatewaySettings
+    mqtt: MqttSettings | None
+    commands: CommandSettings
+    firmware: FirmwareSettings
+    ports: tuple[PortSettings, ...]
+    meters: tuple[Meter, ...]
+    keys: Mapping[str, MeterKeys] = field(default_factory=dict, repr=False)
+
+
+# -- orders and what became of them ---------------------------------------------------------------------------
+
+
+class CampaignState(StrEnum):
+    ACCEPTED = "accepted"
+    FETCHING = "fetching"
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    WAITING = "waiting"
+    PRECHECK = "precheck"
+    INITIATING = "initiating"
+    TRANSFERRING = "transferring"
+    COMPLETING = "completing"
+    VERIFYING = "verifying"
+    AWAITING_ACTIVATION = "awaiting_activation"
+    ACTIVATING = "activating"
+    CONFIRMING = "confirming"
+    UNCERTAIN = "uncertain"
+    UPDATED = "updated"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_CAMPAIGN = frozenset({
+    CampaignState.SUCCEEDED, CampaignState.PARTIAL, CampaignState.FAILED, CampaignState.CANCELLED,
+    CampaignState.EXPIRED,
+})  # fmt: skip
+TERMINAL_JOB = frozenset({JobState.UPDATED, JobState.SKIPPED, JobState.FAILED, JobState.CANCELLED})
+
+
+class ImageTransferStatus(IntEnum):
+    """Attribute 6 of class 18 (Blue Book, Image Transfer)."""
+
+    NOT_INITIATED = 0
+    INITIATED = 1
+    VERIFICATION_INITIATED = 2
+    VERIFICATION_SUCCESSFUL = 3
+    VERIFICATION_FAILED = 4
+    ACTIVATION_INITIATED = 5
+    ACTIVATION_SUCCESSFUL = 6
+    ACTIVATION_FAILED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """An order: one image into some meters."""
+
+    id: str
+    sha256: str
+    identifier: bytes
+    """What the image is called towards the meters (class 18, method 1)."""
+    meters: tuple[str, ...]
+    """The targets, resolved when it was accepted."""
+    created_at: datetime
+    url: str = ""
+    """Empty: the image is stored already."""
+    image_size: int | None = None
+    expect_version: str = ""
+    firmware_object: str = ""
+    """Empty: the profile's."""
+    take_over: bool = False
+    state: CampaignState = CampaignState.ACCEPTED
+    code: Code | None = None
+    message: str = ""
+    rev: int = 1
+    fetch_tries: int = 0
+    fetch_next_try_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """What is durable about one image in one meter: it is written before the bytes it speaks of leave
+    (invariants 2 and 3)."""
+
+    sha256: str
+    identifier: bytes
+    image_size: int
+    block_size: int
+    initiates: int = 1
+    """How often initiate was decided in this campaign; flash wears."""
+    initiated_over: int = 0
+    """a6 as it was seen just before the last initiate."""
+    initiate_answered: bool = False
+    """The meter acknowledged the last initiate."""
+    acked: bytes = b""
+    """Blocks acknowledged up to the last checkpoint; block 0 is the most significant bit of the first octet."""
+    ceiling: int = -1
+    """The highest block that may have been sent before the next checkpoint."""
+    verifies: int = 0
+    """How often verify was decided."""
+    activate_decided: bool = False
+    """Activate was decided; it is never sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One meter of a campaign."""
+
+    campaign_id: str
+    meter_id: str
+    port: str
+    state: JobState = JobState.QUEUED
+    code: Code | None = None
+    message: str = ""
+    detail: str = ""
+    tries: int = 0
+    """Failed attempts in a row since the last progress."""
+    next_try_at: datetime | None = None
+    blocks_done: int = 0
+    blocks_total: int = 0
+    blocks_sent: int = 0
+    blocks_resent: int = 0
+    version_before: str = ""
+    version_after: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    activated_at: datetime | None = None
+    record: TransferRecord | None = None
+    rev: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Bytes that are stored here and whose digest was checked."""
+
+    sha256: str
+    size: int
+
+
+# -- commands and replies -------------------------------------------------------------------------------------
+
+
+class ReplyStatus(StrEnum):
+    ACCEPTED = "accepted"
+    DONE = "done"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A checked command envelope with what is needed to answer it later."""
+
+    cmd_id: str
+    verb: str
+    args: Mapping[str, Any]
+    issued: datetime
+    expires: datetime
+    body_sha256: str
+    """Over verb and envelope as received: tells a repetition from a conflict."""
+    who: str
+    """Who asked: "mqtt", or "uid 1000 (pid 4711)"."""
+    reply_topic: str = ""
+    """Absolute MQTT topic for the replies; empty: asked over the control socket."""
+    correlation: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    cmd_id: str | None
+    status: ReplyStatus
+    code: Code | None = None
+    message: str = ""
+    retryable: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A read that somebody waits for: done by the worker of the port before the next block."""
+
+    cmd_id: str
+    verb: str
+    port: str
+    meter_id: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that must reach the broker, in order of `id`."""
+
+    id: int
+    topic: str
+    """Absolute."""
+    payload: bytes
+    retain: bool
+    correlation: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What an actor did, as a sentence, and when it wants to be called again: at a monotonic time (seconds),
+    or None: when its bell rings."""
+
+    sentence: str
+    wake_at: float | None
