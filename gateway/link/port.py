@@ -1,0 +1,159 @@
+"""Lines: where octets leave the gateway and come in.
+
+A `Port` is exclusive: one worker owns it. Every read and write has a deadline; a line that is gone raises
+`PortError`, silence is an empty read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import termios
+from typing import Protocol
+
+import serial
+
+from gateway.errors import LinkLostError, PortError
+from gateway.model import Parity, PortKind, PortSettings
+
+WRITE_TIMEOUT_S = 30.0
+"""Longer than 2 KiB take at 300 baud would be a line that no longer drains."""
+CONNECT_TIMEOUT_S = 10.0
+
+_PARITY = {Parity.NONE: serial.PARITY_NONE, Parity.EVEN: serial.PARITY_EVEN, Parity.ODD: serial.PARITY_ODD}
+
+
+class Port(Protocol):
+    """One line, as sessions use it. The simulator's virtual lines have the same shape."""
+
+    def write(self, octets: bytes) -> None:
+        """Hand over all octets. Raises PortError."""
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """What is there, at most `limit` octets, as soon as there is one; b"" after `timeout_s`.
+        Raises PortError when the line is gone, LinkLostError when the other end closed the connection."""
+
+    def discard(self) -> None:
+        """Throw away what came in unasked."""
+
+    def close(self) -> None:
+        """Give the line back. Never raises."""
+
+
+def open_port(settings: PortSettings) -> Port:
+    """The line that `settings` describe, exclusively. Raises PortError saying why it cannot be had."""
+    if settings.kind is PortKind.TCP:
+        return TcpPort(settings.address)
+    return SerialPort(settings)
+
+
+class SerialPort:
+    """A serial device. Opened by pyserial; read by select and os.read, which costs least per answer."""
+
+    def __init__(self, settings: PortSettings) -> None:
+        self._name = settings.device
+        try:
+            self._serial = serial.Serial(
+                settings.device,
+                settings.baud,
+                parity=_PARITY[settings.parity],
+                timeout=0,
+                write_timeout=WRITE_TIMEOUT_S,
+                exclusive=True,
+            )
+        except (serial.SerialException, OSError, ValueError) as error:
+            raise PortError(f"cannot open {settings.device}: {error}", detail=_errno(error)) from None
+        self._fd: int = self._serial.fileno()
+        # pyserial's `exclusive` is an advisory lock only; this one also stops programs that take no lock.
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._fd, termios.TIOCEXCL)
+
+    def write(self, octets: bytes) -> None:
+        try:
+            self._serial.write(octets)
+        except (serial.SerialException, OSError) as error:
+            raise PortError(f"cannot write to {self._name}: {error}", detail=_errno(error)) from None
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        try:
+            if not select.select((self._fd,), (), (), timeout_s)[0]:
+                return b""
+            octets = os.read(self._fd, limit)
+        except (OSError, ValueError) as error:
+            raise PortError(f"cannot read from {self._name}: {error}", detail=_errno(error)) from None
+        if not octets:
+            # A descriptor that is readable and gives nothing: the adapter was pulled out.
+            raise PortError(f"{self._name} is gone")
+        return octets
+
+    def discard(self) -> None:
+        while self.read(65536, 0.0):
+            pass
+
+    def close(self) -> None:
+        with contextlib.suppress(serial.SerialException, OSError):
+            self._serial.close()
+
+
+class TcpPort:
+    """A TCP connection to one meter or to a line of meters behind a converter; made at the first write and
+    again after the other end has closed it."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = (host.strip("[]"), int(port))
+        self._socket: socket.socket | None = None
+
+    def write(self, octets: bytes) -> None:
+        if self._socket is None:
+            self._socket = self._connect()
+        try:
+            self._socket.settimeout(WRITE_TIMEOUT_S)
+            self._socket.sendall(octets)
+        except OSError as error:
+            self.close()
+            raise LinkLostError(f"connection to {self._text()} lost: {error}", detail=_errno(error)) from None
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        if self._socket is None:
+            return b""
+        try:
+            if not select.select((self._socket,), (), (), timeout_s)[0]:
+                return b""
+            octets = self._socket.recv(limit)
+        except OSError as error:
+            self.close()
+            raise LinkLostError(f"connection to {self._text()} lost: {error}", detail=_errno(error)) from None
+        if not octets:
+            self.close()
+            raise LinkLostError(f"{self._text()} closed the connection")
+        return octets
+
+    def discard(self) -> None:
+        with contextlib.suppress(LinkLostError):
+            while self.read(65536, 0.0):
+                pass
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self) -> socket.socket:
+        try:
+            connection = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise PortError(f"cannot connect to {self._text()}: {error}", detail=_errno(error)) from None
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _text(self) -> str:
+        return f"{self._address[0]}:{self._address[1]}"
+
+
+def _errno(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return f"errno {number}" if number else ""
