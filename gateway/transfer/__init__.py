@@ -1,0 +1,43 @@
+"""What next? The whole Image Transfer procedure (Blue Book, class 18) as pure decisions.
+
+`steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `blocks.py` counts.
+Nothing here talks to a meter, reads a clock or writes to a disk: the worker does, and shows the result.
+"""
+
+from gateway.transfer.blocks import BlockSet
+from gateway.transfer.procedure import after_error, next_step, refused
+from gateway.transfer.steps import (
+    Activate,
+    ActivateEntry,
+    Done,
+    Failed,
+    Goal,
+    Initiate,
+    Item,
+    MeterView,
+    SendBlock,
+    Step,
+    Survey,
+    Verify,
+    Wait,
+)
+
+__all__ = [
+    "Activate",
+    "ActivateEntry",
+    "BlockSet",
+    "Done",
+    "Failed",
+    "Goal",
+    "Initiate",
+    "Item",
+    "MeterView",
+    "SendBlock",
+    "Step",
+    "Survey",
+    "Verify",
+    "Wait",
+    "after_error",
+    "next_step",
+    "refused",
+]

@@ -1,0 +1,327 @@
+"""`next_step`: the Image Transfer procedure (Blue Book, class 18, "Image transfer" procedure; invariants 1 to 6 of
+ARCHITECTURE.md), decided afresh before each exchange from what is seen of the meter and what is durable.
+
+The order is: who is there and what does it run, may it be updated, what does its status say, initiate, blocks,
+repair by bitmap, verify, is it our image, activate, wait out the reboot, confirm by version. Resuming is no
+special case: it is what happens when the record and the meter agree.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import ADVICE, Code
+from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, TransferRecord
+from gateway.transfer.steps import (
+    Activate,
+    Done,
+    Failed,
+    Goal,
+    Initiate,
+    Item,
+    MeterView,
+    SendBlock,
+    Step,
+    Survey,
+    Verify,
+    Wait,
+)
+
+ERASE_TIMEOUT_S = 90.0
+"""Flash erase: 5 s is common, up to 60 s was seen in the field."""
+ERASE_POLL_S = 5.0
+REFUSED_VERIFY_TIMEOUT_S = 60.0
+"""How long the status may still turn after verify was answered with an error (some meters do, and are fine)."""
+CONFIRM_POLL_S = 10.0
+UNCERTAIN_POLL_S = 900.0
+UNCERTAIN_TIMEOUT_S = 24 * 3600.0
+MAX_IDLE_ROUNDS = 3
+MAX_VERIFIES = 3
+MAX_TRIES = 6
+FIRST_RETRY_S = 10.0
+LAST_RETRY_S = 300.0
+
+
+_UNREADABLE = {
+    Item.DEVICE_NAME: (Code.T_IDENTITY, "leave logical_device_name out for this meter"),
+    Item.VERSION: (Code.T_VERSION, "set firmware_object in the profile, or in the order"),
+    Item.ACTIVATE_INFO: (Code.T_IDENTIFIER, 'set a7 = "skip" in the profile of this model'),
+}
+
+_S = ImageTransferStatus
+_AT_REST = frozenset(
+    {_S.NOT_INITIATED, _S.VERIFICATION_FAILED, _S.ACTIVATION_SUCCESSFUL, _S.ACTIVATION_FAILED}
+)
+"""In these nothing is under way that an initiate would destroy."""
+
+
+def next_step(goal: Goal, seen: MeterView) -> Step:
+    """The one thing to do now. Pure; called before every exchange."""
+    record = seen.record
+    if record is not None and record.activate_decided:
+        return _confirm(goal, seen)
+    return _identify(goal, seen) or _compare_version(goal, seen) or _follow_status(goal, seen)
+
+
+def after_error(
+    goal: Goal, seen: MeterView, *, code: Code, message: str, retryable: bool, tries: int
+) -> Wait | Failed:
+    """What an error of the line or the meter means for the transfer. `tries`: failures in a row, this one
+    included. Once activation was decided only time ends the search for the truth."""
+    if seen.record is not None and seen.record.activate_decided:
+        return _after_lost_confirmation(goal, seen, code=code, message=message, retryable=retryable)
+    if not retryable or tries >= MAX_TRIES:
+        return Failed(code, message)
+    delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LAST_RETRY_S)
+    return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
+
+
+def refused(item: Item, result: int) -> Failed:
+    """The meter answered the reading of `item` with data-access-result `result`, and not for the moment only."""
+    code, remedy = _UNREADABLE.get(item, (Code.T_ASSOCIATION, "check the meter's client and its rights"))
+    return Failed(code, f"the meter refuses to tell its {item.value} (data-access-result {result}): {remedy}")
+
+
+# -- before anything is touched -------------------------------------------------------------------------------
+
+
+def _identify(goal: Goal, seen: MeterView) -> Step | None:
+    """Invariant 5. The name is read again in each association and after verification, so before initiate and
+    before activate."""
+    if not goal.logical_device_name:
+        return None
+    if seen.device_name is None:
+        return Survey(Item.DEVICE_NAME, _until_initiated(seen))
+    if seen.device_name != goal.logical_device_name:
+        found, expected = seen.device_name, goal.logical_device_name
+        return Failed(Code.T_IDENTITY, f"the meter calls itself {found!r}, configured is {expected!r}")
+    return None
+
+
+def _compare_version(goal: Goal, seen: MeterView) -> Step | None:
+    if seen.version is None:
+        return Survey(Item.VERSION, _until_initiated(seen))
+    if goal.expect_version and seen.version == goal.expect_version:
+        return Done(JobState.SKIPPED, f"the meter already runs {seen.version}")
+    return None
+
+
+def _follow_status(goal: Goal, seen: MeterView) -> Step:
+    if seen.status is None:
+        return Survey(Item.STATUS, _until_initiated(seen))
+    if seen.initiate_busy and seen.status is not _S.INITIATED:
+        return _await_erase(goal, seen)
+    record = seen.record
+    if record is None:
+        return _begin(goal, seen)
+    if _differs(goal, record) and seen.status is not _S.ACTIVATION_INITIATED:
+        return _initiate(goal, seen, "the last transfer here was of another image")
+    match seen.status:
+        case _S.INITIATED if record.verifies and seen.verify_answered:
+            return _await_verification(goal, seen)
+        case _S.INITIATED:
+            return _resume(goal, seen, record) or _send(goal, seen)
+        case _S.VERIFICATION_INITIATED:
+            return _await_verification(goal, seen)
+        case _S.VERIFICATION_SUCCESSFUL if record.verifies:
+            return _activate(goal, seen)
+        case _S.VERIFICATION_FAILED if record.verifies:
+            return Failed(Code.T_VERIFY, "the meter found the image wrong (status: verification failed)")
+        case status if status in _AT_REST:
+            return _initiate(goal, seen, f"the meter no longer has the image (status {status.value})")
+        case status if not record.initiate_answered and record.initiated_over == status:
+            return _initiate(goal, seen, "the last initiate did not reach the meter")
+        case status:
+            return _foreign_or(goal, seen, f"status {status.value} which this gateway did not cause")
+
+
+def _begin(goal: Goal, seen: MeterView) -> Step:
+    """No record of ours: the first initiate of this campaign in this meter."""
+    assert seen.status is not None
+    if seen.status in _AT_REST:
+        return _initiate(goal, seen, "first")
+    return _foreign_or(goal, seen, f"status {seen.status.value} without a transfer of this gateway")
+
+
+def _foreign_or(goal: Goal, seen: MeterView, found: str) -> Step:
+    if goal.take_over and seen.status is not _S.ACTIVATION_INITIATED:
+        return _initiate(goal, seen, f"taken over: {found}")
+    return Failed(Code.T_FOREIGN, f"the meter has {found}")
+
+
+def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
+    """Initiate erases (invariant 3), so everything that can be known before is asked before."""
+    record = seen.record
+    if record is not None and record.initiates >= goal.profile.max_initiates:
+        spent = f"{record.initiates} initiates are spent (max_initiates)"
+        return Failed(Code.T_INCOMPLETE, f"the transfer would have to begin anew, {spent}: {why}")
+    if seen.enabled is None:
+        return Survey(Item.ENABLED, _until_initiated(seen))
+    if not seen.enabled:
+        return Failed(Code.T_DISABLED, "image_transfer_enabled is FALSE")
+    if seen.block_size is None:
+        return Survey(Item.BLOCK_SIZE, _until_initiated(seen))
+    block_size = goal.profile.block_size or seen.block_size
+    if block_size == 0:
+        return Failed(Code.T_BLOCK, "the meter's image_block_size is 0 and the profile gives none")
+    if seen.largest_block is not None and block_size > seen.largest_block:
+        return _too_large(block_size, seen.largest_block)
+    return Initiate(block_size, why)
+
+
+def _await_erase(goal: Goal, seen: MeterView) -> Step:
+    assert seen.initiated_at_s is not None
+    if seen.now_s - seen.initiated_at_s > ERASE_TIMEOUT_S:
+        return _initiate(goal, seen, f"not ready {ERASE_TIMEOUT_S:.0f} s after initiate")
+    return Wait(ERASE_POLL_S, "the meter erases its memory", JobState.INITIATING, keep=True)
+
+
+# -- blocks ---------------------------------------------------------------------------------------------------
+
+
+def _resume(goal: Goal, seen: MeterView, record: TransferRecord) -> Step | None:
+    """What must be settled before blocks are sent. In a new association: do the meter's bitmap and our record
+    agree? If not, the only way on is to begin anew."""
+    wait = _after_initiate(goal, seen)
+    if wait is not None:
+        return wait
+    if seen.conflict:
+        return _initiate(goal, seen, seen.conflict)
+    if seen.blocks is not None:
+        return None
+    if goal.profile.bitmap is BitmapOrder.IGNORE:
+        return _initiate(goal, seen, "the association broke, and this model's bitmap cannot be trusted")
+    if record.initiated_over == _S.INITIATED and not record.initiate_answered:
+        return _initiate(goal, seen, "it is not known whose image the meter was initiated for")
+    if seen.block_size is None:
+        return Survey(Item.BLOCK_SIZE)
+    if (goal.profile.block_size or seen.block_size) != record.block_size:
+        return _initiate(goal, seen, f"blocks had {record.block_size} octets, now {seen.block_size}")
+    if seen.largest_block is not None and record.block_size > seen.largest_block:
+        return _too_large(record.block_size, seen.largest_block)
+    return Survey(Item.BITMAP)
+
+
+def _send(goal: Goal, seen: MeterView) -> Step:
+    assert seen.blocks is not None
+    missing = seen.blocks.first_missing()
+    if missing is not None:
+        if seen.idle_rounds >= MAX_IDLE_ROUNDS:
+            left = seen.blocks.total - seen.blocks.count
+            return Failed(
+                Code.T_INCOMPLETE, f"{left} of {seen.blocks.total} blocks stay missing, sent repeatedly"
+            )
+        return SendBlock(missing)
+    if goal.profile.bitmap is not BitmapOrder.IGNORE and not seen.swept:
+        return Survey(Item.BITMAP, JobState.COMPLETING)
+    return _verify(seen)
+
+
+def _after_initiate(goal: Goal, seen: MeterView) -> Wait | None:
+    if seen.initiated_at_s is None:
+        return None
+    left_s = seen.initiated_at_s + goal.profile.after_initiate_s - seen.now_s
+    if left_s <= 0:
+        return None
+    keep = goal.profile.bitmap is BitmapOrder.IGNORE
+    return Wait(left_s, "the meter prepares its memory", JobState.INITIATING, keep=keep)
+
+
+# -- verification ---------------------------------------------------------------------------------------------
+
+
+def _verify(seen: MeterView) -> Step:
+    assert seen.record is not None
+    if seen.record.verifies >= MAX_VERIFIES:
+        return Failed(Code.T_VERIFY, f"verification was ordered {MAX_VERIFIES} times and never began")
+    return Verify()
+
+
+def _await_verification(goal: Goal, seen: MeterView) -> Step:
+    """Only the status decides. Polled often at first, at least every 30 s later: more often than the
+    inactivity time-out of the link (120 s, IEC 62056-46)."""
+    record = seen.record
+    if record is None or not record.verifies:
+        return _foreign_or(goal, seen, "a verification that this gateway did not order")
+    since_s = seen.now_s - seen.verified_at_s if seen.verified_at_s is not None else 0.0
+    limit_s = goal.profile.verify_timeout_s
+    if seen.status is _S.INITIATED:
+        limit_s = min(limit_s, REFUSED_VERIFY_TIMEOUT_S)
+    if since_s > limit_s:
+        return Failed(Code.T_VERIFY, f"no result of the verification after {since_s:.0f} s")
+    return Wait(min(30.0, max(1.0, since_s / 10)), "the meter verifies the image", JobState.VERIFYING)
+
+
+def _activate(goal: Goal, seen: MeterView) -> Step:
+    """Invariant 6: verified by the meter itself, and by a7 the image that was sent."""
+    if goal.profile.a7 is A7Policy.SKIP:
+        return Activate()
+    if seen.activate_info is None:
+        return Survey(Item.ACTIVATE_INFO)
+    named = [f"{entry.image_size} octets, {entry.identification.hex()}" for entry in seen.activate_info]
+    ours = [
+        entry
+        for entry in seen.activate_info
+        if entry.image_size == goal.image_size and entry.identification == goal.identifier
+    ]
+    if seen.activate_info and not ours:
+        expected = f"{goal.image_size} octets, {goal.identifier.hex()}"
+        return Failed(Code.T_IDENTIFIER, f"the meter would activate {'; '.join(named)}, sent was {expected}")
+    return Activate()
+
+
+# -- after activation was decided: look, never send it again ---------------------------------------------------
+
+
+def _confirm(goal: Goal, seen: MeterView) -> Step:
+    since_s = _since_activation(seen)
+    if since_s < goal.profile.reconnect_after_s:
+        return Wait(goal.profile.reconnect_after_s - since_s, "the meter restarts", JobState.CONFIRMING)
+    wrong = _identify(goal, seen)
+    if wrong is not None:
+        return wrong
+    if seen.version is None:
+        return Survey(Item.VERSION, JobState.CONFIRMING)
+    changed = seen.version != seen.version_before
+    if (seen.version == goal.expect_version) if goal.expect_version else changed:
+        return Done(JobState.UPDATED, f"the meter reports {seen.version}")
+    if seen.status is None:
+        return Survey(Item.STATUS, JobState.CONFIRMING)
+    found = f"the meter reports version {seen.version!r} and status {seen.status.value}"
+    if seen.status is _S.ACTIVATION_FAILED:
+        return Failed(Code.T_ACTIVATE, found)
+    if since_s > goal.profile.activate_timeout_s:
+        expected = repr(goal.expect_version) if goal.expect_version else "another than before"
+        return Failed(Code.T_VERSION if changed else Code.T_ACTIVATE, f"{found}, expected was {expected}")
+    return Wait(CONFIRM_POLL_S, f"{found}, not yet the new one", JobState.CONFIRMING)
+
+
+def _after_lost_confirmation(
+    goal: Goal, seen: MeterView, *, code: Code, message: str, retryable: bool
+) -> Wait | Failed:
+    since_s = _since_activation(seen)
+    if not retryable:
+        return Failed(Code.T_UNKNOWN, f"activation was sent, then {code}: {message} ({ADVICE[code]})")
+    if since_s > UNCERTAIN_TIMEOUT_S:
+        return Failed(Code.T_UNKNOWN, f"activation was sent, no sign of the meter in 24 h: {message}")
+    if since_s > goal.profile.activate_timeout_s:
+        return Wait(UNCERTAIN_POLL_S, f"outcome not known: {message}", JobState.UNCERTAIN)
+    return Wait(CONFIRM_POLL_S, f"the meter does not answer yet: {message}", JobState.CONFIRMING)
+
+
+def _too_large(block_size: int, largest_block: int) -> Failed:
+    limit = f"at most {largest_block} octets fit the meter's PDU"
+    return Failed(Code.T_BLOCK, f"a block has {block_size} octets, {limit}")
+
+
+def _since_activation(seen: MeterView) -> float:
+    assert seen.activated_at_s is not None, "set with the decision, and when a record is loaded"
+    return seen.now_s - seen.activated_at_s
+
+
+def _until_initiated(seen: MeterView) -> JobState | None:
+    return JobState.PRECHECK if seen.record is None else None
+
+
+def _differs(goal: Goal, record: TransferRecord) -> bool:
+    return (record.sha256, record.image_size, record.identifier) != (
+        goal.sha256, goal.image_size, goal.identifier,
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""The goal of a transfer, what is seen of the meter, and the steps that lead from one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.errors import Code
+from gateway.model import ImageTransferStatus, JobState, Profile, TransferRecord
+from gateway.transfer.blocks import BlockSet
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One image in one meter."""
+
+    sha256: str
+    image_size: int
+    identifier: bytes
+    profile: Profile
+    expect_version: str = ""
+    logical_device_name: str = ""
+    take_over: bool = False
+
+
+class Item(Enum):
+    """What can be read of a meter, one exchange each (the bitmap of a big image takes several)."""
+
+    DEVICE_NAME = "logical device name"
+    VERSION = "firmware version"
+    BLOCK_SIZE = "image_block_size"
+    BITMAP = "image_transferred_blocks_status"
+    ENABLED = "image_transfer_enabled"
+    STATUS = "image_transfer_status"
+    ACTIVATE_INFO = "image_to_activate_info"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateEntry:
+    """One element of attribute 7."""
+
+    image_size: int
+    identification: bytes
+
+
+@dataclass(slots=True)
+class MeterView:
+    """What is known of one meter. The worker writes it, the procedure only reads it.
+
+    Everything up to `conflict` is an observation of the present association and is forgotten with it
+    (invariant 1: any doubt means survey again). `record` is the durable part. Times are monotonic seconds.
+    """
+
+    now_s: float = 0.0
+    largest_block: int | None = None
+    """Octets of image that fit one APDU of this association; None before there was one."""
+    device_name: str | None = None
+    version: str | None = None
+    block_size: int | None = None
+    enabled: bool | None = None
+    status: ImageTransferStatus | None = None
+    activate_info: tuple[ActivateEntry, ...] | None = None
+    blocks: BlockSet | None = None
+    """Blocks that need not be sent: those of the meter's bitmap, and those acknowledged since."""
+    swept: bool = False
+    """`blocks` is the meter's bitmap, read after the last block was sent."""
+    conflict: str = ""
+    """Why the meter's bitmap does not continue the record; empty: it does, or was not read."""
+
+    verify_answered: bool = False
+    """The last verify was answered, with whatever result: its status decides, it is not sent again."""
+    initiate_busy: bool = False
+    """Initiate was answered with temporary-failure: the meter is erasing."""
+    idle_rounds: int = 0
+    """Bitmaps read in a row that showed no more blocks than the one before."""
+    best_count: int = 0
+    record: TransferRecord | None = None
+    version_before: str = ""
+    initiated_at_s: float | None = None
+    verified_at_s: float | None = None
+    activated_at_s: float | None = None
+
+    def forget(self) -> None:
+        """The association has ended: nothing seen in it counts any longer."""
+        self.largest_block = None
+        self.device_name = None
+        self.version = None
+        self.block_size = None
+        self.enabled = None
+        self.status = None
+        self.activate_info = None
+        self.blocks = None
+        self.swept = False
+        self.conflict = ""
+
+    def doubt(self) -> None:
+        """An exchange went wrong: what the meter did with it is open, and so is everything seen before."""
+        self.forget()
+        self.verify_answered = False
+
+    def take_bitmap(self, bitmap: BlockSet) -> None:
+        """The meter's own account of its blocks. In a new association it must continue the record (invariant 3);
+        after a sweep it says what to send again."""
+        if self.blocks is None:
+            assert self.record is not None
+            self.conflict = _conflict(self.record, bitmap)
+        elif bitmap.count > self.best_count:
+            self.idle_rounds = 0
+        else:
+            self.idle_rounds += 1
+        self.best_count = max(self.best_count, bitmap.count)
+        self.blocks = bitmap
+        self.swept = True
+
+    def initiated(self, blocks_total: int, *, busy: bool) -> None:
+        """The meter answered initiate: with success, or `busy` (temporary-failure)."""
+        self.initiate_busy = busy
+        self.initiated_at_s = self.now_s
+        self.status = None
+        self.blocks = BlockSet(blocks_total)
+        self.swept = False
+        self.conflict = ""
+        self.idle_rounds = self.best_count = 0
+
+
+def _conflict(record: TransferRecord, bitmap: BlockSet) -> str:
+    lost = bitmap.lacks(BlockSet(bitmap.total, record.acked))
+    if lost:
+        return f"the meter no longer has {lost} blocks that it acknowledged"
+    if bitmap.highest() > record.ceiling:
+        return f"the meter has block {bitmap.highest()}, sent were at most {record.ceiling}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Read one item. `state` is what the job is in meanwhile; None: what it was."""
+
+    item: Item
+    state: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Initiate:
+    """Method 1: the meter erases what it has and expects the image in blocks of `block_size` octets."""
+
+    block_size: int
+    why: str
+    state: JobState = JobState.INITIATING
+
+
+@dataclass(frozen=True, slots=True)
+class SendBlock:
+    """Method 2."""
+
+    number: int
+    state: JobState = JobState.TRANSFERRING
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Method 3."""
+
+    state: JobState = JobState.VERIFYING
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Method 4, once."""
+
+    state: JobState = JobState.ACTIVATING
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Leave the meter alone for `delay_s`, then look at its status again. `keep` the association if it may not
+    be broken (a meter whose bitmap cannot be trusted)."""
+
+    delay_s: float
+    why: str
+    state: JobState | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end: updated or skipped, as the meter itself reported."""
+
+    state: JobState
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end, with the code that tells why."""
+
+    code: Code
+    message: str
+    state: JobState = JobState.FAILED
+
+
+Step = Survey | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed
