@@ -1,0 +1,462 @@
+"""A-XDR values as COSEM uses them: the tagged `Data` of the Blue Book and its octets (IEC 61334-6, Green Book
+"A-XDR"; tags from the COSEM ASN.1, `Data ::= CHOICE`).
+
+Whatever comes from outside is read through a `Reader`: every read is checked, nesting and the number of
+elements are bounded, so that no octets can make a decoder allocate, recurse or work without end. Raises
+`WireError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, cast
+
+from gateway.errors import WireError
+
+MAX_DEPTH = 16
+"""Levels of nesting. Standard classes need six at the most (Blue Book)."""
+
+MAX_ELEMENTS = 4096
+"""Values in one message, counted over all levels: what decodes within 10 ms on a small computer."""
+
+
+class Tag(IntEnum):
+    """The types of `Data` (COSEM ASN.1). Delta types and dont-care are not used by any class we talk to."""
+
+    NULL = 0
+    ARRAY = 1
+    STRUCTURE = 2
+    BOOLEAN = 3
+    BIT_STRING = 4
+    DOUBLE_LONG = 5
+    DOUBLE_LONG_UNSIGNED = 6
+    OCTET_STRING = 9
+    VISIBLE_STRING = 10
+    UTF8_STRING = 12
+    BCD = 13
+    INTEGER = 15
+    LONG = 16
+    UNSIGNED = 17
+    LONG_UNSIGNED = 18
+    COMPACT_ARRAY = 19
+    LONG64 = 20
+    LONG64_UNSIGNED = 21
+    ENUM = 22
+    FLOAT32 = 23
+    FLOAT64 = 24
+    DATE_TIME = 25
+    DATE = 26
+    TIME = 27
+
+
+class BitString(NamedTuple):
+    """Bits, bit 0 leftmost (the most significant bit of the first octet). The unused bits of the last octet
+    are kept as they came: they mean nothing."""
+
+    octets: bytes
+    length: int
+    """In bits."""
+
+
+class TypeDescription(NamedTuple):
+    """What every element of a compact array is."""
+
+    tag: Tag
+    elements: tuple[TypeDescription, ...] = ()
+    """The types of a structure's members, or the one type of an array's elements."""
+    repeat: int = 0
+    """How many elements an array inside a compact array has."""
+
+
+class CompactArray(NamedTuple):
+    """An array whose type is told once, for all elements."""
+
+    description: TypeDescription
+    elements: tuple[Data, ...]
+
+
+Value = None | bool | int | float | bytes | str | BitString | CompactArray | tuple["Data", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A value with its type. `value` is None for null; bool, int, float; bytes for octet-string, date-time, date
+    and time; str for visible-string (one character an octet) and utf8-string; BitString; a tuple of Data for
+    array and structure; CompactArray."""
+
+    tag: Tag
+    value: Value = None
+
+
+class DateTime(NamedTuple):
+    """The members of a date-time of 12 octets (Blue Book, "Date and time formats"), not interpreted: 0xFF and
+    0xFFFF mean "not specified", as does -0x8000 for the deviation."""
+
+    year: int
+    month: int
+    day: int
+    weekday: int
+    hour: int
+    minute: int
+    second: int
+    hundredths: int
+    deviation_min: int
+    clock_status: int
+
+    @classmethod
+    def decode(cls, octets: bytes) -> DateTime:
+        """Take `octets` apart; WireError if they are not 12."""
+        if len(octets) != _DATE_TIME.size:
+            raise WireError(f"date-time of {len(octets)} octets, 12 expected")
+        return cls(*_DATE_TIME.unpack(octets))
+
+
+# -- constructors of what a client sends ----------------------------------------------------------------------
+
+
+def null() -> Data:
+    return Data(Tag.NULL)
+
+
+def boolean(value: bool) -> Data:
+    return Data(Tag.BOOLEAN, value)
+
+
+def integer(value: int) -> Data:
+    """8 bits, signed."""
+    return Data(Tag.INTEGER, value)
+
+
+def unsigned(value: int) -> Data:
+    """8 bits."""
+    return Data(Tag.UNSIGNED, value)
+
+
+def u16(value: int) -> Data:
+    """long-unsigned."""
+    return Data(Tag.LONG_UNSIGNED, value)
+
+
+def u32(value: int) -> Data:
+    """double-long-unsigned."""
+    return Data(Tag.DOUBLE_LONG_UNSIGNED, value)
+
+
+def enum(value: int) -> Data:
+    return Data(Tag.ENUM, value)
+
+
+def octet_string(value: bytes) -> Data:
+    return Data(Tag.OCTET_STRING, value)
+
+
+def bit_string(octets: bytes, length: int) -> Data:
+    """`length` bits, bit 0 leftmost."""
+    return Data(Tag.BIT_STRING, BitString(octets, length))
+
+
+def structure(*members: Data) -> Data:
+    return Data(Tag.STRUCTURE, members)
+
+
+def array(*elements: Data) -> Data:
+    return Data(Tag.ARRAY, elements)
+
+
+# -- octets ---------------------------------------------------------------------------------------------------
+
+
+def encode(data: Data) -> bytes:
+    """The octets of `data`; WireError if the value does not fit its tag."""
+    return bytes((data.tag,)) + _encode_contents(data)
+
+
+def decode(octets: bytes) -> Data:
+    """The one value that `octets` are; WireError if they are short, too many or not A-XDR."""
+    reader = Reader(octets)
+    data = reader.data()
+    reader.finish()
+    return data
+
+
+def decode_at(octets: bytes, start: int) -> tuple[Data, int]:
+    """The value that begins at `start`, and where it ends."""
+    reader = Reader(octets, start)
+    return reader.data(), reader.position
+
+
+def encode_length(length: int) -> bytes:
+    """The shortest form: one octet up to 127, then 81 xx, 82 xx xx ... (the same as BER's definite form)."""
+    if length < 0x80:
+        return bytes((length,))
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((0x80 | len(octets),)) + octets
+
+
+def decode_length(octets: bytes, start: int) -> tuple[int, int]:
+    """A length and where it ends. Forms longer than needed are accepted, the indefinite one is not."""
+    reader = Reader(octets, start)
+    return reader.length(), reader.position
+
+
+class Reader:
+    """A cursor over octets from outside. Every method raises WireError when there are too few of them."""
+
+    __slots__ = ("_end", "_left", "_octets", "position")
+
+    def __init__(self, octets: bytes, start: int = 0) -> None:
+        self._octets = octets
+        self._end = len(octets)
+        self._left = MAX_ELEMENTS
+        self.position = start
+
+    def take(self, count: int) -> bytes:
+        """The next `count` octets."""
+        start = self.position
+        end = start + count
+        if end > self._end:
+            raise WireError(f"{self._end - start} octets left at {start}, {count} expected")
+        self.position = end
+        return self._octets[start:end]
+
+    def u8(self) -> int:
+        position = self.position
+        if position >= self._end:
+            raise WireError(f"no octets left at {position}, 1 expected")
+        self.position = position + 1
+        return self._octets[position]
+
+    def u16(self) -> int:
+        return int.from_bytes(self.take(2), "big")
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "big")
+
+    def flag(self) -> bool:
+        """The octet before something optional: 00 absent, 01 present."""
+        value = self.u8()
+        if value > 1:
+            raise WireError(f"{value:02x} at {self.position - 1}, 00 (absent) or 01 (present) expected")
+        return value == 1
+
+    def length(self) -> int:
+        """A length in one of the definite forms."""
+        first = self.u8()
+        if first < 0x80:
+            return first
+        if not 0x81 <= first <= 0x84:
+            raise WireError(f"length {first:02x} at {self.position - 1}, 00 to 7f or 81 to 84 expected")
+        return int.from_bytes(self.take(first - 0x80), "big")
+
+    def counted(self) -> bytes:
+        """Octets after their length."""
+        return self.take(self.length())
+
+    def count(self) -> int:
+        """The number of elements that follow, each of at least one octet."""
+        count = self.length()
+        if count > self._end - self.position:
+            raise WireError(f"{count} elements in {self._end - self.position} octets at {self.position}")
+        self._spend(count)
+        return count
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(self._end - self.position)
+
+    def more(self) -> bool:
+        """Something is left."""
+        return self.position < self._end
+
+    def finish(self) -> None:
+        """WireError if anything is left."""
+        if self.position != self._end:
+            raise WireError(f"{self._end - self.position} octets too many after {self.position}")
+
+    def data(self) -> Data:
+        """A tagged value."""
+        self._spend(1)
+        return self._contents(_tag(self.u8()), 0)
+
+    # private: values without their tag
+
+    def _contents(self, tag: Tag, depth: int) -> Data:
+        if (number := _NUMBERS.get(tag)) is not None:
+            return Data(tag, number.unpack(self.take(number.size))[0])
+        match tag:
+            case Tag.NULL:
+                return Data(tag)
+            case Tag.OCTET_STRING:
+                return Data(tag, self.counted())
+            case Tag.ARRAY | Tag.STRUCTURE:
+                depth = _deeper(depth)
+                count = self.count()
+                return Data(tag, tuple([self._contents(_tag(self.u8()), depth) for _ in range(count)]))
+            case Tag.BOOLEAN:
+                return Data(tag, self.u8() != 0)
+            case Tag.BIT_STRING:
+                length = self.length()
+                return Data(tag, BitString(self.take((length + 7) // 8), length))
+            case Tag.VISIBLE_STRING:
+                return Data(tag, self.counted().decode("latin-1"))
+            case Tag.UTF8_STRING:
+                return Data(tag, _utf8(self.counted()))
+            case Tag.COMPACT_ARRAY:
+                return Data(tag, self._compact_array(_deeper(depth)))
+            case _:
+                return Data(tag, self.take(_DATES[tag]))
+
+    def _compact_array(self, depth: int) -> CompactArray:
+        description = self._description(depth)
+        contents = Reader(self.counted())
+        contents._left = self._left
+        elements = []
+        while contents.more():
+            before = contents.position
+            elements.append(contents._described(description, depth))
+            if contents.position == before:
+                raise WireError("compact array whose elements take no room")
+        self._left = contents._left
+        return CompactArray(description, tuple(elements))
+
+    def _description(self, depth: int) -> TypeDescription:
+        self._spend(1)
+        tag = _tag(self.u8())
+        if tag is Tag.ARRAY:
+            repeat = self.u16()
+            return TypeDescription(tag, (self._description(_deeper(depth)),), repeat)
+        if tag is Tag.STRUCTURE:
+            depth = _deeper(depth)
+            return TypeDescription(tag, tuple([self._description(depth) for _ in range(self.count())]))
+        return TypeDescription(tag)
+
+    def _described(self, description: TypeDescription, depth: int) -> Data:
+        self._spend(1)
+        tag, members, repeat = description
+        if tag is Tag.ARRAY:
+            return Data(tag, tuple([self._described(members[0], depth) for _ in range(repeat)]))
+        if tag is Tag.STRUCTURE:
+            return Data(tag, tuple([self._described(member, depth) for member in members]))
+        return self._contents(tag, depth)
+
+    def _spend(self, elements: int) -> None:
+        self._left -= elements
+        if self._left < 0:
+            raise WireError(f"more than {MAX_ELEMENTS} elements in one message")
+
+
+# -- private --------------------------------------------------------------------------------------------------
+
+_DATE_TIME = struct.Struct(">HBBBBBBBhB")
+
+_NUMBERS = {
+    Tag.DOUBLE_LONG: struct.Struct(">i"),
+    Tag.DOUBLE_LONG_UNSIGNED: struct.Struct(">I"),
+    Tag.BCD: struct.Struct(">b"),
+    Tag.INTEGER: struct.Struct(">b"),
+    Tag.LONG: struct.Struct(">h"),
+    Tag.UNSIGNED: struct.Struct(">B"),
+    Tag.LONG_UNSIGNED: struct.Struct(">H"),
+    Tag.LONG64: struct.Struct(">q"),
+    Tag.LONG64_UNSIGNED: struct.Struct(">Q"),
+    Tag.ENUM: struct.Struct(">B"),
+    Tag.FLOAT32: struct.Struct(">f"),
+    Tag.FLOAT64: struct.Struct(">d"),
+}
+_DATES = {Tag.DATE_TIME: 12, Tag.DATE: 5, Tag.TIME: 4}
+_TAGS = {int(tag): tag for tag in Tag}
+
+
+def _tag(number: int) -> Tag:
+    tag = _TAGS.get(number)
+    if tag is None:
+        raise WireError(f"{number:02x} is no tag of a COSEM value")
+    return tag
+
+
+def _deeper(depth: int) -> int:
+    if depth == MAX_DEPTH:
+        raise WireError(f"values nested more than {MAX_DEPTH} deep")
+    return depth + 1
+
+
+def _utf8(octets: bytes) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise WireError(f"utf8-string that is not UTF-8 at octet {error.start}") from None
+
+
+def _encode_contents(data: Data) -> bytes:
+    tag = data.tag
+    match data.value:
+        case None if tag is Tag.NULL:
+            return b""
+        case bool(value) if tag is Tag.BOOLEAN:
+            return b"\x01" if value else b"\x00"
+        case int() | float() as value if tag in _NUMBERS:
+            return _pack(tag, value)
+        case bytes(value) if tag is Tag.OCTET_STRING:
+            return encode_length(len(value)) + value
+        case bytes(value) if len(value) == _DATES.get(tag):
+            return value
+        case str(value) if tag is Tag.VISIBLE_STRING:
+            return _encode_text(value, "latin-1")
+        case str(value) if tag is Tag.UTF8_STRING:
+            return _encode_text(value, "utf-8")
+        case BitString(octets, length) if tag is Tag.BIT_STRING and len(octets) == (length + 7) // 8:
+            return encode_length(length) + octets
+        case CompactArray(description, elements) if tag is Tag.COMPACT_ARRAY:
+            contents = b"".join([_encode_described(element, description) for element in elements])
+            return _encode_description(description) + encode_length(len(contents)) + contents
+        case tuple() if tag in (Tag.ARRAY, Tag.STRUCTURE):
+            members = _members(data)
+            return encode_length(len(members)) + b"".join([encode(member) for member in members])
+        case value:
+            raise WireError(f"a {type(value).__name__} does not fit {tag.name.lower()}")
+
+
+def _pack(tag: Tag, value: float) -> bytes:
+    try:
+        return _NUMBERS[tag].pack(value)
+    except (struct.error, OverflowError):
+        raise WireError(f"{value} does not fit {tag.name.lower()}") from None
+
+
+def _encode_text(text: str, encoding: str) -> bytes:
+    try:
+        octets = text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise WireError(f"character {error.start} of a text does not fit {encoding}") from None
+    return encode_length(len(octets)) + octets
+
+
+def _encode_description(description: TypeDescription) -> bytes:
+    tag, members, repeat = description
+    head = bytes((tag,))
+    if tag is Tag.ARRAY:
+        head += repeat.to_bytes(2, "big")
+    elif tag is Tag.STRUCTURE:
+        head += encode_length(len(members))
+    return head + b"".join([_encode_description(member) for member in members])
+
+
+def _encode_described(data: Data, description: TypeDescription) -> bytes:
+    tag, types, repeat = description
+    if data.tag is not tag:
+        raise WireError(f"{data.tag.name.lower()} in a compact array of {tag.name.lower()}")
+    if tag not in (Tag.ARRAY, Tag.STRUCTURE):
+        return _encode_contents(data)
+    if tag is Tag.ARRAY:
+        types *= repeat
+    members = _members(data)
+    if len(members) != len(types):
+        raise WireError(f"{len(members)} members in a compact array of {len(types)}")
+    return b"".join(map(_encode_described, members, types))
+
+
+def _members(data: Data) -> tuple[Data, ...]:
+    """The value of an array or a structure."""
+    return cast("tuple[Data, ...]", data.value)
