@@ -1,0 +1,60 @@
+"""Which files make up the configuration, and how they become one tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+from gateway.config.table import Mistakes, Node, annotate, merge
+
+DEFAULT_FILE = Path("/etc/meter-gateway/gateway.toml")
+KEYS_NAME = "keys.toml"
+
+
+def read_settings(file: Path, mistakes: Mistakes) -> Node:
+    """`file`, then `conf.d/*.toml` beside it in the order of their names."""
+    tree = _parse(file, mistakes)
+    for extra in sorted(file.parent.glob("conf.d/*.toml")):
+        tree = merge(tree, _parse(extra, mistakes))
+    return tree
+
+
+def read_keys(file: Path, mistakes: Mistakes) -> Node:
+    """keys.toml: the systemd credential of that name where there is one, else beside `file` with mode 0600 or
+    stricter; empty where there is none."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (credential := Path(credentials, KEYS_NAME)).exists():
+        return _parse(credential, mistakes, secret=True)
+    beside = file.parent / KEYS_NAME
+    try:
+        mode = stat.S_IMODE(beside.stat().st_mode)
+    except FileNotFoundError:
+        return Node({}, beside)
+    except OSError as error:
+        mistakes.add(beside, "", error.strerror or "an unreadable file", "a readable file")
+        return Node({}, beside)
+    if mode & 0o177:
+        mistakes.add(beside, "", f"mode {mode:04o}", "mode 0600 or stricter: the file holds keys")
+        return Node({}, beside)
+    return _parse(beside, mistakes, secret=True)
+
+
+def _parse(file: Path, mistakes: Mistakes, *, secret: bool = False) -> Node:
+    try:
+        return annotate(tomllib.loads(file.read_text("utf-8")), file)
+    except FileNotFoundError:
+        mistakes.add(file, "", "no such file", "a TOML file")
+    except OSError as error:
+        mistakes.add(file, "", error.strerror or "an unreadable file", "a readable file")
+    except UnicodeDecodeError as error:
+        mistakes.add(file, "", f"octets that are not UTF-8 at {error.start}", "UTF-8 text")
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(at [^()]*\)$", str(error))
+        found = (
+            f"a syntax error {where[0] if where else ''}".rstrip() if secret else f"a syntax error: {error}"
+        )
+        mistakes.add(file, "", found, "TOML")
+    return Node({}, file)

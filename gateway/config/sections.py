@@ -1,0 +1,361 @@
+"""What each section of the configuration means: one function for each, then what only shows between them.
+
+Default values are those of `gateway.model` unless they are said here. Keys that the published contract names
+and that are not supported yet stand in `later(...)` with the one value that is taken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.config import values as v
+from gateway.config.table import Mistakes, Table
+from gateway.model import (
+    A7Policy,
+    Authentication,
+    BitmapOrder,
+    CommandSettings,
+    Config,
+    FirmwareSettings,
+    Framing,
+    GatewaySettings,
+    HlsCounter,
+    Meter,
+    MeterKeys,
+    MqttSettings,
+    Parity,
+    PortKind,
+    PortSettings,
+    Profile,
+    Security,
+    Trust,
+)
+
+VERBS = (
+    "ping", "info.get", "port.list", "port.scan", "port.hold", "port.release", "meter.list", "meter.put",
+    "meter.delete", "meter.read", "meter.probe", "image.fetch", "image.list", "image.delete", "campaign.submit",
+    "campaign.get", "campaign.list", "campaign.pause", "campaign.resume", "campaign.cancel", "campaign.approve",
+    "campaign.retry", "window.list", "window.set", "event.list", "agent.reload",
+)  # fmt: skip
+"""Every verb of the published contract that may be allowed over MQTT."""
+
+_PORTS_LIMIT = 64  # a thread each
+_BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
+
+
+def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
+    """The configuration as far as it can be read; what is wrong goes to `mistakes`."""
+    gateway_table, profile_table = settings.table("gateway"), settings.table("profiles")
+    port_tables, meter_tables = settings.tables("ports"), settings.tables("meters")
+    key_table = secrets.table("meters")
+
+    gateway = _gateway(gateway_table)
+    mqtt = _mqtt(settings.table("mqtt")) if "mqtt" in settings else None
+    commands = _commands(settings.table("commands"))
+    firmware = _firmware(settings.table("firmware"))
+    settings.later(windows=None)
+    ports = [_port(table) for table in port_tables]
+    profiles = {name: _profile(name, table) for name, table in profile_table.named(v.ID).items()}
+    by_name = {port.name: port for port in ports if port.name}
+    meters = [_meter(table, by_name, profiles) for table in meter_tables]
+    key_tables = key_table.named(v.ID)
+    keys = {name: _meter_keys(table) for name, table in key_tables.items()}
+    settings.finish()
+    secrets.finish()
+
+    if mqtt is not None and not gateway.id:
+        gateway_table.wrong("id", "an id, because there is an [mqtt] section")
+    if len(ports) > _PORTS_LIMIT:
+        mistakes.add(settings.file, "ports", f"{len(ports)} ports", f"at most {_PORTS_LIMIT}")
+    _refuse_twins(port_tables, [port.name for port in ports], "name", "a name that no other port has")
+    _refuse_twins(port_tables, [port.device for port in ports], "device", "a device that no other port has")
+    _refuse_twins(
+        port_tables, [port.address for port in ports], "address", "an address that no other port has"
+    )
+    _refuse_twins(meter_tables, [meter.id for meter in meters], "id", "an id that no other meter has")
+    _refuse_shared_addresses(meter_tables, meters, by_name)
+    for name in key_tables.keys() - {meter.id for meter in meters}:
+        key_table.misnamed(name, "the id of a meter that is configured")
+    for meter in meters:
+        if _ciphers(meter) and not gateway.system_title:
+            gateway_table.wrong(
+                "system_title", f"8 octets as 16 hex digits, because meter {meter.id} ciphers"
+            )
+        _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
+    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys)
+
+
+# -- one function for each section ----------------------------------------------------------------------------
+
+
+def _gateway(table: Table) -> GatewaySettings:
+    known = GatewaySettings()
+    settings = GatewaySettings(
+        id=table.read("id", v.ID, known.id),
+        system_title=table.read("system_title", v.octets(8), known.system_title),
+        state_dir=table.read("state_dir", v.PATH, known.state_dir),
+        control_socket=table.read("control_socket", v.SOCKET_PATH, known.control_socket),
+        timezone=table.read("timezone", v.TIMEZONE, known.timezone),
+        require_synced_clock=table.read("require_synced_clock", v.BOOLEAN, known.require_synced_clock),
+    )
+    table.finish()
+    return settings
+
+
+def _mqtt(table: Table) -> MqttSettings:
+    known = MqttSettings("")
+    url = table.read("url", v.MQTT_URL, "", required=True)
+    plaintext = table.read("allow_plaintext", v.BOOLEAN, False)
+    parts = urlsplit(url)
+    if parts.scheme == "mqtt" and not v.is_loopback(parts.hostname) and not plaintext:
+        table.wrong("url", '"mqtts://...", for only loopback goes without TLS unless allow_plaintext = true')
+    settings = MqttSettings(
+        url=url,
+        root=table.read("root", v.TOPIC_ROOT, known.root),
+        username=table.read("username", v.TEXT, known.username),
+        password=_password(table),
+        keepalive_s=table.read("keepalive", v.duration("5s", "18h"), known.keepalive_s),
+        session_expiry_s=table.read("session_expiry", v.duration("1min", "365d"), known.session_expiry_s),
+        outbox_limit_bytes=table.read("outbox_limit", v.size("1MiB", "16GiB"), known.outbox_limit_bytes),
+        ca_file=_file(table, "ca_file"),
+        cert_file=_file(table, "cert_file"),
+        key_file=_file(table, "key_file"),
+    )
+    if (settings.cert_file is None) != (settings.key_file is None):
+        table.wrong("cert_file", "cert_file and key_file together, or neither")
+    table.finish()
+    return settings
+
+
+def _password(table: Table) -> str:
+    file = _file(table, "password_file")
+    if file is None:
+        return ""
+    try:
+        return file.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        table.wrong("password_file", "a readable file of UTF-8 text")
+        return ""
+
+
+def _file(table: Table, key: str) -> Path | None:
+    path = table.read(key, v.PATH, Path())
+    if path == Path():
+        return None
+    if not path.is_file():
+        table.wrong(key, "a file that exists")
+    return path
+
+
+def _commands(table: Table) -> CommandSettings:
+    known = CommandSettings()
+    settings = CommandSettings(table.read("mqtt_verbs", v.list_of(_VERB_PATTERN), known.mqtt_verbs))
+    table.later(signed_verbs=[], trusted_keys=[], threshold=1)
+    table.finish()
+    return settings
+
+
+def _verb_pattern(value: Any) -> str:
+    pattern = v.TEXT.read(value)
+    if not any(fnmatchcase(verb, pattern) for verb in VERBS):
+        raise ValueError
+    return pattern
+
+
+_VERB_PATTERN = v.Kind('a verb that goes over MQTT, or several: "campaign.*"', _verb_pattern)
+
+
+def _firmware(table: Table) -> FirmwareSettings:
+    known = FirmwareSettings()
+    settings = FirmwareSettings(
+        trust=table.read("trust", v.choice(Trust), known.trust),
+        allow_hosts=table.read("allow_hosts", v.list_of(v.HOST), known.allow_hosts),
+        allow_plaintext=table.read("allow_plaintext", v.BOOLEAN, known.allow_plaintext),
+        quota_bytes=table.read("quota", v.size("1MiB", "1024GiB"), known.quota_bytes),
+    )
+    table.later(trusted_keys=[], threshold=1)
+    table.finish()
+    return settings
+
+
+def _port(table: Table) -> PortSettings:
+    kind = table.read("kind", v.choice(PortKind), PortKind.RS485, required=True)
+    sure = not table.noted("kind")
+    port = PortSettings(
+        name=table.read("name", v.ID, "", required=True),
+        kind=kind,
+        response_timeout_s=table.read("response_timeout", v.duration("50ms", "2min"), 2.0),
+        attempts=table.read("attempts", v.integer(1, 20), 3),
+    )
+    tcp = kind is PortKind.TCP
+    port = replace(
+        port,
+        address=table.read("address", v.HOST_AND_PORT, "", required=tcp),
+        framing=table.read("framing", v.choice(Framing), Framing.WRAPPER if tcp else Framing.HDLC),
+        device=table.read("device", v.DEVICE, "", required=sure and not tcp),
+        baud=table.read("baud", v.one_of(*_BAUDS), 9600),
+        parity=table.read("parity", v.choice(Parity), Parity.NONE),
+    )
+    if sure:
+        foreign = ("device", "baud", "parity", "mode_e") if tcp else ("address", "framing")
+        table.refuse(f'this port has kind = "{kind}"', *foreign)
+    if kind is PortKind.OPTICAL and "mode_e" not in table:
+        table.wrong("mode_e", "false, for mode E is not supported yet")
+    table.later(mode_e=False)
+    table.finish()
+    return port
+
+
+def _profile(name: str, table: Table) -> Profile:
+    known = Profile()
+    profile = Profile(
+        name=name,
+        image_object=table.read("image_object", v.OBIS, known.image_object),
+        firmware_object=table.read("firmware_object", v.OBIS, known.firmware_object),
+        counter_object=table.read("counter_object", v.OBIS, known.counter_object),
+        block_size=table.read("block_size", v.integer(0, 65535), known.block_size),
+        pad_last_block=table.read("pad_last_block", v.BOOLEAN, known.pad_last_block),
+        after_initiate_s=table.read("after_initiate", v.duration("0s", "10min"), known.after_initiate_s),
+        a7=table.read("a7", v.choice(A7Policy), known.a7),
+        bitmap=table.read("bitmap", v.choice(BitmapOrder), known.bitmap),
+        max_initiates=table.read("max_initiates", v.integer(1, 20), known.max_initiates),
+        verify_timeout_s=table.read("verify_timeout", v.duration("1s", "1d"), known.verify_timeout_s),
+        activate_timeout_s=table.read("activate_timeout", v.duration("1s", "1d"), known.activate_timeout_s),
+        reconnect_after_s=table.read("reconnect_after", v.duration("0s", "1h"), known.reconnect_after_s),
+        snrm_parameters=table.read("snrm_parameters", v.BOOLEAN, known.snrm_parameters),
+        max_info=table.read("max_info", v.integer(32, 2030), known.max_info),
+        window=table.read("window", v.integer(1, 7), known.window),
+        hls_counter=table.read("hls_counter", v.choice(HlsCounter), known.hls_counter),
+    )
+    table.later(
+        match=None, enable_transfer=False, identifier="given", in_order_only=False, broadcast=False,
+        broadcast_client=102, broadcast_framing="glo", broadcast_gap="20ms", broadcast_max_info=128,
+        optical_delay_before_ack="150ms", optical_delay_after_ack="200ms", health_checks=[],
+    )  # fmt: skip
+    table.finish()
+    return profile
+
+
+def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[str, Profile]) -> Meter:
+    port_name = table.read("port", v.ID, "", required=True)
+    if port_name and port_name not in ports:
+        table.wrong("port", "the name of a port, " + (_names(ports) or "but there is none"))
+    profile_name = table.read("profile", v.ID, "default")
+    if profile_name not in profiles and "profile" in table:
+        table.wrong("profile", "the name of a profile, " + (_names(profiles) or "but there is none"))
+    wrapper = port_name in ports and ports[port_name].framing is Framing.WRAPPER
+    octets = table.read("address_bytes", v.one_of(1, 2, 4), 0)
+    meter = Meter(
+        id=table.read("id", v.ID, "", required=True),
+        port=port_name,
+        address_bytes=octets,
+        logical_address=table.read("logical_address", _address(wrapper, octets), 1),
+        physical_address=table.read("physical_address", _address(wrapper, octets), 1),
+        client=table.read("client", v.integer(1, 65535 if wrapper else 127), 1),
+        authentication=table.read(
+            "authentication", v.choice(Authentication, later=("hls-sha256", "hls-ecdsa")), Authentication.NONE
+        ),
+        security=table.read("security", v.choice(Security), Security.NONE),
+        dedicated_key=table.read("dedicated_key", v.BOOLEAN, False),
+        logical_device_name=table.read("logical_device_name", v.TEXT, ""),
+        profile=profiles.get(profile_name, Profile()),
+    )
+    if wrapper:
+        table.refuse('its port has framing = "wrapper"', "physical_address", "address_bytes")
+    elif octets == 1:
+        table.refuse("address_bytes = 1 carries the logical address only", "physical_address")
+    if meter.dedicated_key and meter.security is Security.NONE:
+        table.wrong("dedicated_key", "false, for security is none")
+    table.later(suite=0)
+    table.finish()
+    return meter
+
+
+def _address(wrapper: bool, octets: int) -> v.Kind[int]:
+    """HDLC addresses but the reserved ones: no-station 0, calling 7E or 3FFE and all-station 7F or 3FFF
+    (IEC 62056-46, 6.4.2.2); with the wrapper a 16-bit port (IEC 62056-47)."""
+    if wrapper:
+        return v.integer(1, 65535)
+    if octets in (1, 2):
+        return v.integer(1, 0x7D)
+    wide = v.integer(1, 0x3FFD)
+    if octets == 4:
+        return wide
+
+    def read(value: Any) -> int:
+        if value in (0x7E, 0x7F):
+            raise ValueError
+        return wide.read(value)
+
+    return v.Kind(f"{wide.expected}, and 126 or 127 only with address_bytes = 4", read)
+
+
+def _meter_keys(table: Table) -> MeterKeys:
+    counter = table.read("initial_counter", v.integer(0, 2**32 - 1), 0)
+    keys = MeterKeys(
+        encryption_key=table.read("encryption_key", v.octets(16), b""),
+        authentication_key=table.read("authentication_key", v.octets(16), b""),
+        password=table.read("password", v.PASSWORD, b""),
+        initial_counter=counter if "initial_counter" in table else None,
+    )
+    table.later(broadcast_key=None)
+    table.finish()
+    return keys
+
+
+# -- what only shows between sections -------------------------------------------------------------------------
+
+
+def _refuse_twins(tables: list[Table], names: list[str], key: str, expected: str) -> None:
+    counts: Counter[str] = Counter()
+    for table, name in zip(tables, names, strict=True):
+        counts[name] += 1
+        if name and counts[name] > 1:
+            table.wrong(key, expected)
+
+
+def _refuse_shared_addresses(
+    tables: list[Table], meters: list[Meter], ports: Mapping[str, PortSettings]
+) -> None:
+    taken: dict[tuple[Any, ...], str] = {}
+    for table, meter in zip(tables, meters, strict=True):
+        port = ports.get(meter.port)
+        if port is None:
+            continue
+        lower = 0 if port.framing is Framing.WRAPPER or meter.address_bytes == 1 else meter.physical_address
+        place = (meter.port, meter.logical_address, lower)
+        if place in taken:
+            table.wrong(
+                "logical_address" if lower == 0 else "physical_address",
+                f"another address on port {meter.port} than that of meter {taken[place]}",
+            )
+        taken.setdefault(place, meter.id)
+
+
+def _ciphers(meter: Meter) -> bool:
+    return meter.authentication is Authentication.HLS_GMAC or meter.security is not Security.NONE
+
+
+def _check_keys(meter: Meter, keys: Table) -> None:
+    needed = []
+    if _ciphers(meter):
+        needed.append("encryption_key")
+    if _ciphers(meter) and not (
+        meter.security is Security.ENCRYPTION and meter.authentication is not Authentication.HLS_GMAC
+    ):
+        needed.append("authentication_key")
+    if meter.authentication is Authentication.LLS:
+        needed.append("password")
+    for key in needed:
+        if key not in keys:
+            keys.wrong(key, f"a secret, as meter {meter.id} is configured")
+
+
+def _names(of: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(filter(None, of)))

@@ -1,0 +1,273 @@
+"""The kinds of values a configuration holds: what is expected, in words, and how it is read.
+
+A `Kind` reads a value as TOML gave it and raises ValueError where it is another; the caller turns that into a
+mistake with file and key path. Durations and sizes are text with a unit, so that nobody has to guess one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import zoneinfo
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """`read` turns a TOML value into a T or raises ValueError; `expected` says in words what it takes;
+    `later` are values that the published contract names and that are not supported yet."""
+
+    expected: str
+    read: Callable[[Any], T]
+    later: Collection[Any] = ()
+
+
+def _instance(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ValueError
+    return value
+
+
+def _printable(value: Any) -> str:
+    text = _instance(value, str)
+    if not text or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _matching(pattern: str, value: Any) -> str:
+    text = _instance(value, str)
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise ValueError
+    return text
+
+
+BOOLEAN = Kind("true or false", lambda value: _instance(value, bool))
+TEXT = Kind("a text", _printable)
+ID = Kind(
+    "an id: letters, digits, '.', '_' and '-', at most 64 of them, a letter or digit first",
+    lambda value: _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value),
+)
+
+
+def integer(lowest: int, highest: int) -> Kind[int]:
+    """A whole number within bounds, both included."""
+
+    def read(value: Any) -> int:
+        number = _instance(value, int)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return Kind(f"a whole number from {lowest} to {highest}", read)
+
+
+def one_of(*numbers: int) -> Kind[int]:
+    """One of a few numbers."""
+
+    def read(value: Any) -> int:
+        if _instance(value, int) not in numbers:
+            raise ValueError
+        return int(value)
+
+    return Kind("one of " + ", ".join(map(str, numbers)), read)
+
+
+def choice(names: type[E], *, later: Collection[str] = ()) -> Kind[E]:
+    """One of the names of an enumeration."""
+    return Kind(
+        "one of " + ", ".join(f'"{name.value}"' for name in names),
+        lambda value: names(_instance(value, str)),
+        later,
+    )
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def duration(shortest: str, longest: str) -> Kind[float]:
+    """A duration such as "90s", within bounds, in seconds."""
+    lowest, highest = _duration_s(shortest), _duration_s(longest)
+
+    def read(value: Any) -> float:
+        seconds = _duration_s(value)
+        if not lowest <= seconds <= highest:
+            raise ValueError
+        return seconds
+
+    return Kind(f'a duration from "{shortest}" to "{longest}", units ms, s, min, h, d', read)
+
+
+def _duration_s(value: Any) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|h|d)", _instance(value, str), re.ASCII)
+    if match is None:
+        raise ValueError
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def size(smallest: str, largest: str) -> Kind[int]:
+    """A size such as "512MiB", within bounds, in bytes."""
+    lowest, highest = _size_bytes(smallest), _size_bytes(largest)
+
+    def read(value: Any) -> int:
+        count = _size_bytes(value)
+        if not lowest <= count <= highest:
+            raise ValueError
+        return count
+
+    return Kind(f'a size from "{smallest}" to "{largest}", units B, KiB, MiB, GiB', read)
+
+
+def _size_bytes(value: Any) -> int:
+    match = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB)", _instance(value, str), re.ASCII)
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _UNITS_BYTES[match[2]]
+
+
+def octets(count: int) -> Kind[bytes]:
+    """Exactly `count` octets, written in hex."""
+
+    def read(value: Any) -> bytes:
+        return bytes.fromhex(_matching(rf"[0-9A-Fa-f]{{{2 * count}}}", value))
+
+    return Kind(f"{count} octets as {2 * count} hex digits", read)
+
+
+def _password(value: Any) -> bytes:
+    text = _instance(value, str)
+    secret = bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode()
+    if not 0 < len(secret) <= 64:
+        raise ValueError
+    return secret
+
+
+PASSWORD = Kind('a text or "hex:...", 1 to 64 octets', _password)
+
+
+def _obis(value: Any) -> str:
+    text = _matching(r"\d{1,3}-\d{1,3}:\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", value)
+    if any(int(group) > 255 for group in re.split("[-:.]", text)):
+        raise ValueError
+    return text
+
+
+OBIS = Kind('a logical name such as "0-0:44.0.0.255"', _obis)
+
+
+def _absolute(value: Any) -> Path:
+    path = Path(_printable(value))
+    if not path.is_absolute():
+        raise ValueError
+    return path
+
+
+PATH = Kind("an absolute path", _absolute)
+
+
+def _socket_path(value: Any) -> Path:
+    path = _absolute(value)
+    if len(str(path).encode()) > 107:  # sockaddr_un.sun_path, unix(7)
+        raise ValueError
+    return path
+
+
+SOCKET_PATH = Kind("an absolute path of at most 107 bytes", _socket_path)
+
+
+def _timezone(value: Any) -> str:
+    try:
+        return zoneinfo.ZoneInfo(_printable(value)).key
+    except (OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ValueError from error
+
+
+TIMEZONE = Kind('a time zone such as "Europe/Helsinki"', _timezone)
+
+
+def _host(value: Any) -> str:
+    text = _printable(value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return _matching(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", text).lower()
+
+
+HOST = Kind("a host name or address, without port", _host)
+
+
+def _host_and_port(value: Any) -> str:
+    text = _printable(value)
+    parts = urlsplit(f"//{text}")
+    if not parts.port or parts.path or parts.query or parts.fragment or "@" in text:
+        raise ValueError
+    _host(parts.hostname)
+    return text
+
+
+HOST_AND_PORT = Kind('"host:port"', _host_and_port)
+
+
+def _device(value: Any) -> str:
+    text = _printable(value)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in {"rfc2217", "socket"}:
+        _host_and_port(rest)
+    else:
+        _absolute(text)
+    return text
+
+
+DEVICE = Kind('an absolute path, "rfc2217://host:port" or "socket://host:port"', _device)
+
+
+def _mqtt_url(value: Any) -> str:
+    text = _printable(value)
+    parts = urlsplit(text)
+    if parts.scheme not in {"mqtt", "mqtts"} or "@" in parts.netloc or parts.path.strip("/"):
+        raise ValueError
+    if parts.query or parts.fragment or parts.port == 0:
+        raise ValueError
+    _host(parts.hostname)
+    return text
+
+
+MQTT_URL = Kind('"mqtts://host:port" or "mqtt://host:port", without user or path', _mqtt_url)
+
+
+def _topic_root(value: Any) -> str:
+    text = _printable(value)
+    if len(text) > 128 or text.startswith("$") or "" in text.split("/") or re.search(r"[+#]", text):
+        raise ValueError
+    return text
+
+
+TOPIC_ROOT = Kind('topic levels such as "mgw/v1", without "+" and "#"', _topic_root)
+
+
+def list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
+    """A list in which every entry is of one kind."""
+
+    def read(value: Any) -> tuple[T, ...]:
+        return tuple(kind.read(entry) for entry in _instance(value, list))
+
+    return Kind(f"a list, each entry {kind.expected}", read)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether `host` is this machine by name or number, without asking a name server."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
