@@ -1,0 +1,70 @@
+"""Bells ring on, whatever one of them does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from gateway.schedule import Bells
+
+
+@pytest.fixture
+def failures():
+    return []
+
+
+@pytest.fixture
+def bells(failures):
+    made = Bells(lambda name, error: failures.append((name, str(error))))
+    yield made
+    made.stop()
+
+
+def test_nothing_rings_before_start_and_nothing_after_stop(bells):
+    rung = threading.Event()
+    threads = threading.active_count()
+    bells.every("tick", 0.02, rung.set)
+    assert threading.active_count() == threads
+    bells.start()
+    assert rung.wait(5)
+    bells.stop()
+    rung.clear()
+    assert not rung.wait(0.1)
+
+
+def test_a_callback_that_raises_is_told_and_silences_no_other(bells, failures):
+    rung, enough = [], threading.Event()
+
+    def broken() -> None:
+        raise ValueError("a bug")
+
+    def healthy() -> None:
+        rung.append(1)
+        if len(rung) > 3:
+            enough.set()
+
+    bells.every("broken", 0.02, broken)
+    bells.every("healthy", 0.02, healthy)
+    bells.start()
+    assert enough.wait(5)
+    assert ("broken", "a bug") in failures
+
+
+def test_callbacks_never_overlap(bells):
+    inside, overlaps, done = threading.Lock(), [], threading.Semaphore(0)
+
+    def slow() -> None:
+        if not inside.acquire(blocking=False):
+            overlaps.append(1)
+            return
+        threading.Event().wait(0.03)
+        inside.release()
+        done.release()
+
+    bells.every("one", 0.02, slow)
+    bells.every("two", 0.02, slow)
+    bells.start()
+    for _ in range(4):
+        assert done.acquire(timeout=5)
+    assert not overlaps
