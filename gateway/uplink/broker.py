@@ -1,0 +1,101 @@
+"""What the uplink needs of MQTT: paho over a network, or a simulated broker.
+
+A broker object is driven by one thread and starts none. Everything that happens to it is told by `poll`, in
+order. Acknowledged means what MQTT 5 says it does (OASIS MQTT 5.0, clause 4.3.2): a delivery is acknowledged
+after `deliver` returned, a publication once its `Acknowledged` was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+REFUSED = 0x80
+"""Reason codes from here on are failures (MQTT 5.0, clause 2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to publish at QoS 1, or at QoS 0 where it may be lost. An empty `payload` with `retain` clears."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    correlation: bytes = b""
+    qos: int = 1
+
+    @property
+    def packet_size(self) -> int:
+        """Octets of the PUBLISH packet, at most (MQTT 5.0, clause 3.3)."""
+        headers = 5 + 2 + 2 + 1 + (3 + len(self.correlation) if self.correlation else 0) + 1
+        return headers + len(self.topic.encode()) + len(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Something that came. `retain` as its publisher set it (Retain As Published)."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    response_topic: str = ""
+    correlation: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker took us in and said what it can take (MQTT 5.0, clause 3.2.2.3)."""
+
+    max_packet_size: int
+    receive_maximum: int
+    """How many QoS 1 publications may be unacknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """There is no connection any more, or none came about. Nothing that was not acknowledged is kept."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The broker answered the publication `mid`; it has it unless `reason` >= REFUSED."""
+
+    mid: int
+    reason: int
+
+
+Event = Connected | Lost | Subscribed | Acknowledged
+
+
+class Broker(Protocol):
+    """One connection at a time to one MQTT broker, with a session that outlives it."""
+
+    def connect(self, will: Message) -> None:
+        """Begin a new connection; Connected or Lost follows."""
+
+    def poll(self, timeout_s: float, deliver: Callable[[Delivery], None]) -> list[Event]:
+        """Exchange octets for at most `timeout_s` and tell what happened.
+
+        Whatever `deliver` raises comes out of here after the connection was dropped: the delivery was not
+        acknowledged and comes again.
+        """
+
+    def subscribe(self, topic_filter: str) -> None:
+        """At QoS 1, with Retain As Published; Subscribed follows."""
+
+    def publish(self, message: Message) -> int:
+        """Send, and return the number that its Acknowledged will carry (none follows at QoS 0)."""
+
+    def drop(self) -> None:
+        """End the connection without a farewell: the broker publishes the Will. No Lost follows."""
+
+    def disconnect(self) -> None:
+        """End the connection in order: the broker forgets the Will. No Lost follows."""
