@@ -1,4 +1,4 @@
-"""HDLC frames as DLMS/COSEM uses them, frame format type 3 of ISO/IEC 13239 (IEC 62056-46, clause 6.4):
+"""HDLC frames as DLMS/COSEM uses them, frame format type 3 of ISO/IEC 13239 (IEC 62056-46):
 
     7E | format 2 | destination 1, 2, 4 | source 1, 2, 4 | control 1 | [HCS 2 | information] | FCS 2 | 7E
 
@@ -34,7 +34,7 @@ _LONGEST_HEADER = 13
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A station address (IEC 62056-46, 6.4.2.3): `upper` is the logical device or the client, `lower` the
+    """A station address (IEC 62056-46): `upper` is the logical device or the client, `lower` the
     physical device; None in an address of one octet.
 
     `octets` is the length on the line, 0: what the values need. It never counts in a comparison: some meters
@@ -92,7 +92,7 @@ def _decode_address(octets: bytes) -> Address | None:
 
 class FrameType(Enum):
     """The frames of the normal response mode; the value is the control octet without P/F and numbers
-    (IEC 62056-46, 6.4.3). There is no REJ."""
+    (IEC 62056-46). There is no REJ."""
 
     I = 0x00  # noqa: E741
     RR = 0x01
@@ -133,7 +133,7 @@ class Frame:
 @dataclass(frozen=True, slots=True)
 class Damaged:
     """Octets that were to be a frame and are none. Where the header check was right and the frame check wrong,
-    addresses, type, N(R) and P/F may still be used, nothing else (IEC 62056-46, 6.4.2.6); else they are None."""
+    addresses, type, N(R) and P/F may still be used, nothing else (IEC 62056-46); else they are None."""
 
     reason: str
     header: Frame | None = None
@@ -141,13 +141,23 @@ class Damaged:
 
 
 def control_octet(type_: FrameType, poll_final: bool, send_seq: int = 0, receive_seq: int = 0) -> int:
-    """The control octet (IEC 62056-46, 6.4.3.1)."""
+    """The control octet (IEC 62056-46)."""
     octet = type_.value | poll_final << 4
     if type_ is FrameType.I:
         return octet | (receive_seq & 7) << 5 | (send_seq & 7) << 1
     if type_ is FrameType.RR or type_ is FrameType.RNR:
         return octet | (receive_seq & 7) << 5
     return octet
+
+
+def describe_frmr(info: bytes) -> str:
+    """What a FRMR says of the frame it rejects, for people: control octet, V(S), V(R), and the reasons w (control
+    octet unknown), x (information not allowed), y (too long), z (N(R) wrong) (ISO/IEC 13239). Never branch
+    on it: meters fill it in as they like."""
+    if len(info) != 3:
+        return f"FRMR {info.hex()}"
+    reasons = "".join(name for bit, name in enumerate("wxyz") if info[2] >> bit & 1)
+    return f"rejected control {info[0]:02x}, V(S)={info[1] >> 1 & 7}, V(R)={info[1] >> 5}, reasons {reasons or 'none'}"
 
 
 def encode_frame(addresses: bytes, control: int, info: bytes = b"", *, segmented: bool = False) -> bytes:
