@@ -165,6 +165,15 @@ def array(*elements: Data) -> Data:
     return Data(Tag.ARRAY, elements)
 
 
+def members(data: Data) -> tuple[Data, ...]:
+    """The members of a structure, the elements of an array, compact or not; WireError for any other value."""
+    if isinstance(data.value, CompactArray):
+        return data.value.elements
+    if data.tag not in (Tag.ARRAY, Tag.STRUCTURE):
+        raise WireError(f"{data.tag.name.lower()}, a structure or an array expected")
+    return cast("tuple[Data, ...]", data.value)
+
+
 # -- octets ---------------------------------------------------------------------------------------------------
 
 
@@ -334,11 +343,11 @@ class Reader:
 
     def _described(self, description: TypeDescription, depth: int) -> Data:
         self._spend(1)
-        tag, members, repeat = description
+        tag, types, repeat = description
         if tag is Tag.ARRAY:
-            return Data(tag, tuple([self._described(members[0], depth) for _ in range(repeat)]))
+            return Data(tag, tuple([self._described(types[0], depth) for _ in range(repeat)]))
         if tag is Tag.STRUCTURE:
-            return Data(tag, tuple([self._described(member, depth) for member in members]))
+            return Data(tag, tuple([self._described(member, depth) for member in types]))
         return self._contents(tag, depth)
 
     def _spend(self, elements: int) -> None:
@@ -412,8 +421,7 @@ def _encode_contents(data: Data) -> bytes:
             contents = b"".join([_encode_described(element, description) for element in elements])
             return _encode_description(description) + encode_length(len(contents)) + contents
         case tuple() if tag in (Tag.ARRAY, Tag.STRUCTURE):
-            members = _members(data)
-            return encode_length(len(members)) + b"".join([encode(member) for member in members])
+            return encode_length(len(members(data))) + b"".join([encode(member) for member in members(data)])
         case value:
             raise WireError(f"a {type(value).__name__} does not fit {tag.name.lower()}")
 
@@ -434,13 +442,13 @@ def _encode_text(text: str, encoding: str) -> bytes:
 
 
 def _encode_description(description: TypeDescription) -> bytes:
-    tag, members, repeat = description
+    tag, types, repeat = description
     head = bytes((tag,))
     if tag is Tag.ARRAY:
         head += repeat.to_bytes(2, "big")
     elif tag is Tag.STRUCTURE:
-        head += encode_length(len(members))
-    return head + b"".join([_encode_description(member) for member in members])
+        head += encode_length(len(types))
+    return head + b"".join([_encode_description(member) for member in types])
 
 
 def _encode_described(data: Data, description: TypeDescription) -> bytes:
@@ -451,12 +459,6 @@ def _encode_described(data: Data, description: TypeDescription) -> bytes:
         return _encode_contents(data)
     if tag is Tag.ARRAY:
         types *= repeat
-    members = _members(data)
-    if len(members) != len(types):
-        raise WireError(f"{len(members)} members in a compact array of {len(types)}")
-    return b"".join(map(_encode_described, members, types))
-
-
-def _members(data: Data) -> tuple[Data, ...]:
-    """The value of an array or a structure."""
-    return cast("tuple[Data, ...]", data.value)
+    if len(members(data)) != len(types):
+        raise WireError(f"{len(members(data))} members in a compact array of {len(types)}")
+    return b"".join(map(_encode_described, members(data), types))
