@@ -1,0 +1,188 @@
+"""Commands, their replies, and the errands that workers run for them.
+
+A command is durable before it is answered, and its reply is in the outbox in the same transaction when it was
+asked over MQTT. A reply is kept until a day after the command's `expires`, and for as long as work for it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from gateway.board import CONTROL, port_actor
+from gateway.errors import ADVICE, BusyError, Code, ConflictError, GatewayError
+from gateway.model import Command, Errand, Reply, ReplyStatus
+from gateway.store.documents import encoded, reply_document, reply_from
+from gateway.store.rows import Sql, insert, moment_text
+from gateway.store.telling import Telling
+
+REPLIES_KEPT_AFTER_EXPIRY = timedelta(days=1)
+"""Contract: same cmd_id, same body, the stored reply again."""
+
+ERRANDS_PER_PORT = 32
+"""How many reads may wait for one line (invariant 8)."""
+
+COMMANDS_LIMIT = 50_000
+"""Stored replies; at most a week's worth is kept anyway (invariant 8)."""
+
+
+class Commands(Telling):
+    """What was ordered and what was answered."""
+
+    def stored_reply(self, cmd_id: str, body_sha256: str) -> Reply | None:
+        """The newest reply to a command that is known, or None. Raises ConflictError where the id was used for
+        another body."""
+        row = self._row("SELECT body_sha256, reply FROM commands WHERE cmd_id = ?", cmd_id)
+        if row is None:
+            return None
+        if row["body_sha256"] != body_sha256:
+            raise ConflictError(f"cmd_id {cmd_id} was used before for another command")
+        return reply_from(json.loads(row["reply"]))
+
+    def reply_of(self, cmd_id: str) -> Reply | None:
+        """The newest reply to a stored command, or None."""
+        row = self._row("SELECT reply FROM commands WHERE cmd_id = ?", cmd_id)
+        return reply_from(json.loads(row["reply"])) if row else None
+
+    def record(self, command: Command, reply: Reply) -> Reply:
+        """Store a command that is answered at once. Returns `reply`, or the one stored before (by another
+        thread meanwhile)."""
+        with self._transaction() as database:
+            return self._accept(database, command, reply)
+
+    def add_errand(self, command: Command, errand: Errand) -> Reply:
+        """Accept a read for the worker of a port. Raises BusyError: too many wait for that line."""
+        with self._transaction() as database:
+            waiting = database.execute(
+                "SELECT count(*) FROM errands WHERE port = ?", (errand.port,)
+            ).fetchone()[0]
+            if waiting >= ERRANDS_PER_PORT:
+                raise BusyError(f"{waiting} reads wait for port {errand.port} already")
+            accepted = Reply(command.cmd_id, ReplyStatus.ACCEPTED)
+            reply = self._accept(database, command, accepted)
+            if reply is accepted:
+                values = {
+                    "cmd_id": errand.cmd_id,
+                    "verb": errand.verb,
+                    "port": errand.port,
+                    "meter_id": errand.meter_id,
+                    "args": encoded(errand.args).decode(),
+                }
+                insert(database, "errands", values)
+                self._to_ring.add(port_actor(errand.port))
+            return reply
+
+    def take_errand(self, port: str) -> Errand | None:
+        """The oldest read that waits for this port, marked as running; None: nothing waits, or it expired."""
+        now = moment_text(self._clock.now())
+        row = self._row(
+            "SELECT errands.* FROM errands JOIN commands USING (cmd_id)"
+            " WHERE port = ? AND running = 0 AND expires > ? ORDER BY number LIMIT 1",
+            port,
+            now,
+        )
+        if row is None:
+            return None
+        with self._transaction() as database:
+            database.execute("UPDATE errands SET running = 1 WHERE number = ?", (row["number"],))
+        return _errand(row)
+
+    def finish_errand(self, errand: Errand, reply: Reply) -> None:
+        """Store and send the final reply to a read, once; nothing happens if it has one already."""
+        with self._transaction() as database:
+            self._finish(database, errand, reply)
+
+    def fail_running_errands(self) -> None:
+        """At start: what ran when the process ended is answered as failed, and may be asked again."""
+        reason = BusyError("the gateway was restarted while it read from the meter")
+        with self._transaction() as database:
+            for row in database.execute("SELECT * FROM errands WHERE running = 1").fetchall():
+                self._finish(database, _errand(row), failed(row["cmd_id"], reason))
+
+    def purge_expired(self) -> None:
+        """Forget replies and events that nobody can ask for any more, and answer reads that nobody ran in time."""
+        now = self._clock.now()
+        with self._transaction() as database:
+            for row in self._expired_errands(database, now):
+                message = f"port {row['port']} did not come to it in time"
+                reply = Reply(
+                    row["cmd_id"], ReplyStatus.FAILED, Code.E_EXPIRED, message, data=_advice(Code.E_EXPIRED)
+                )
+                self._finish(database, _errand(row), reply)
+            database.execute(
+                "DELETE FROM commands WHERE expires < ?"
+                " AND NOT EXISTS (SELECT 1 FROM errands WHERE errands.cmd_id = commands.cmd_id)"
+                " AND NOT EXISTS (SELECT 1 FROM campaigns WHERE campaigns.cmd_id = commands.cmd_id"
+                " AND finished_at IS NULL)",
+                (moment_text(now - REPLIES_KEPT_AFTER_EXPIRY),),
+            )
+            self._purge_events(database)
+
+    # -- for subclasses ---------------------------------------------------------------------------------------
+
+    def _accept(self, database: sqlite3.Connection, command: Command, reply: Reply) -> Reply:
+        """Write a command with its first reply, unless it is there already. Raises ConflictError, BusyError."""
+        known = self.stored_reply(command.cmd_id, command.body_sha256)
+        if known:
+            return known
+        if database.execute("SELECT count(*) FROM commands").fetchone()[0] >= COMMANDS_LIMIT:
+            raise BusyError(
+                f"{COMMANDS_LIMIT} commands are remembered already; the oldest are forgotten as they expire"
+            )
+        document = reply_document(reply)
+        values: dict[str, Sql] = {
+            "cmd_id": command.cmd_id,
+            "verb": command.verb,
+            "body_sha256": command.body_sha256,
+            "who": command.who,
+            "reply_topic": command.reply_topic,
+            "correlation": command.correlation,
+            "expires": moment_text(command.expires),
+            "reply": encoded(document).decode(),
+        }
+        insert(database, "commands", values)
+        if command.reply_topic:
+            self._send(database, command.reply_topic, document, correlation=command.correlation)
+        return reply
+
+    def _answer(self, database: sqlite3.Connection, reply: Reply) -> None:
+        """The later reply to a command that was accepted."""
+        row = database.execute(
+            "SELECT reply_topic, correlation FROM commands WHERE cmd_id = ?", (reply.cmd_id,)
+        ).fetchone()
+        if row is None:
+            return
+        document = reply_document(reply)
+        database.execute(
+            "UPDATE commands SET reply = ? WHERE cmd_id = ?", (encoded(document).decode(), reply.cmd_id)
+        )
+        if row["reply_topic"]:
+            self._send(database, row["reply_topic"], document, correlation=row["correlation"])
+        self._to_ring.add(CONTROL)
+
+    def _finish(self, database: sqlite3.Connection, errand: Errand, reply: Reply) -> None:
+        if database.execute("DELETE FROM errands WHERE cmd_id = ?", (errand.cmd_id,)).rowcount:
+            self._answer(database, replace(reply, cmd_id=errand.cmd_id))
+
+    def _expired_errands(self, database: sqlite3.Connection, now: datetime) -> list[sqlite3.Row]:
+        return database.execute(
+            "SELECT errands.* FROM errands JOIN commands USING (cmd_id) WHERE running = 0 AND expires <= ?",
+            (moment_text(now),),
+        ).fetchall()
+
+
+def failed(cmd_id: str | None, error: GatewayError, status: ReplyStatus = ReplyStatus.FAILED) -> Reply:
+    """A reply that says what went wrong, with the advice for the operator in its data."""
+    detail = {"detail": error.detail} if error.detail else {}
+    data = {**_advice(error.code), **detail}
+    return Reply(cmd_id, status, error.code, error.message, error.retryable, data)
+
+
+def _advice(code: Code) -> dict[str, str]:
+    return {"advice": ADVICE[code]}
+
+
+def _errand(row: sqlite3.Row) -> Errand:
+    return Errand(row["cmd_id"], row["verb"], row["port"], row["meter_id"], json.loads(row["args"]))

@@ -1,0 +1,130 @@
+"""Invocation counters, which never go back (invariant 7): in the database and in a second, synced file.
+
+A counter that comes again with the same key breaks AES-GCM (NIST SP 800-38D, section 8). Whatever is lost, the
+database or the file, the higher of what is left holds; what is written is checked when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.board import Board
+from gateway.clock import Clock
+from gateway.errors import SecurityError, StateError, StoreError
+from gateway.store.database import Database
+from gateway.store.rows import insert
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "counters.json"
+
+END = 2**32
+"""Invocation counters have 32 bits (Green Book, security suite 0: the IV is system title and counter)."""
+
+
+class Counters(Database):
+    """The next counter of each meter that no message has used."""
+
+    def __init__(self, state_dir: Path, clock: Clock, board: Board | None) -> None:
+        super().__init__(state_dir, clock, board)
+        self._second_path = state_dir / FILE_NAME
+        self._counters = self._merged()
+
+    def counter(self, meter_id: str) -> int | None:
+        """The next counter that was never used, or None: not known here."""
+        with self._writing:
+            return self._counters.get(meter_id)
+
+    def seed_counter(self, meter_id: str, value: int) -> None:
+        """`value` is the next counter that may be used, as the meter or the operator says; ignored where a
+        higher one is known. Raises SecurityError above 32 bits."""
+        with self._writing:
+            if value > self._counters.get(meter_id, -1):
+                self._raise_to(meter_id, value)
+
+    def reserve_counters(self, meter_id: str, count: int) -> int:
+        """Set `count` counters aside for the caller, the first of which is returned: durable before return, none
+        of them is ever given out again. Raises StateError where no counter is known (seed it first) and
+        SecurityError where fewer than `count` are left."""
+        with self._writing:
+            first = self._counters.get(meter_id)
+            if first is None:
+                raise StateError(f"no invocation counter is known for {meter_id}")
+            self._raise_to(meter_id, first + count)
+            return first
+
+    def _raise_to(self, meter_id: str, value: int) -> None:
+        """Both places, then memory: whatever fails in between, no lower value can come back."""
+        if not 0 <= value <= END:
+            raise SecurityError(f"the invocation counter of {meter_id} is used up: {value} is beyond 32 bits")
+        wanted = {**self._counters, meter_id: value}
+        write_counters(self._second_path, wanted)
+        with self._transaction() as database:
+            insert(database, "counters", {"meter_id": meter_id, "next": value}, verb="REPLACE")
+        self._counters = wanted
+
+    def _merged(self) -> dict[str, int]:
+        """What both places know, the higher of each; brought up to date where one has less."""
+        stored = {str(row["meter_id"]): int(row["next"]) for row in self._rows("SELECT * FROM counters")}
+        second = read_counters(self._second_path)
+        merged = {
+            meter: max(stored.get(meter, 0), (second or {}).get(meter, 0))
+            for meter in stored.keys() | (second or {}).keys()
+        }
+        if merged != second and (merged or second is not None):
+            write_counters(self._second_path, merged)
+        if merged != stored:
+            with self._transaction() as database:
+                for meter, value in merged.items():
+                    insert(database, "counters", {"meter_id": meter, "next": value}, verb="REPLACE")
+        return merged
+
+
+def read_counters(path: Path) -> dict[str, int] | None:
+    """The counters of the second file, or None: it is not there, or damaged (then kept as `*.broken`)."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", detail=f"errno {error.errno}") from error
+    try:
+        document = json.loads(content)
+        counters = {str(meter): int(value) for meter, value in document["counters"].items()}
+        if document["v"] == 1 and document["sha256"] == _digest(counters):
+            return counters
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    log.error("%s is damaged and was set aside; the counters of the database hold", path)
+    path.replace(path.with_name(path.name + ".broken"))
+    return None
+
+
+def write_counters(path: Path, counters: Mapping[str, int]) -> None:
+    """Replace the second file as a whole, synced before return (rename(2), fsync(2))."""
+    document = {"v": 1, "counters": dict(counters), "sha256": _digest(counters)}
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(json.dumps(document).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}", detail=f"errno {error.errno}"
+        ) from error
+
+
+def _digest(counters: Mapping[str, int]) -> str:
+    return hashlib.sha256(json.dumps(dict(counters), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,148 @@
+"""The JSON shapes that users see: replies, snapshots and events, as the contract has them.
+
+Pure. `gateway/control/schemas/` holds the JSON Schema of each. Every field is always there; what is not known
+is null, or "" for text. Times are ISO 8601 in UTC, with milliseconds and "Z".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.errors import ADVICE, Code
+from gateway.model import Campaign, CampaignState, Job, JobState, Reply, ReplyStatus
+
+Document = dict[str, Any]
+
+VERSION = 1
+"""Of every document, as its field `v`."""
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """`2026-11-22T07:49:00.000Z`."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def identifier_text(identifier: bytes) -> str:
+    """An image identifier in the form in which it is ordered: text, or `hex:...` where text would not do."""
+    try:
+        text = identifier.decode()
+    except UnicodeDecodeError:
+        return f"hex:{identifier.hex()}"
+    return text if text.isprintable() and not text.startswith("hex:") else f"hex:{identifier.hex()}"
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """The octets of a document on the broker and the socket: one line of UTF-8."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def reply_document(reply: Reply) -> Document:
+    return {
+        "v": VERSION,
+        "cmd_id": reply.cmd_id,
+        "status": reply.status.value,
+        "code": reply.code,
+        "message": reply.message,
+        "retryable": reply.retryable,
+        "data": dict(reply.data),
+    }
+
+
+def reply_from(document: Mapping[str, Any]) -> Reply:
+    """The reply that `reply_document` made this of."""
+    return Reply(
+        cmd_id=document["cmd_id"],
+        status=ReplyStatus(document["status"]),
+        code=Code(document["code"]) if document["code"] else None,
+        message=document["message"],
+        retryable=document["retryable"],
+        data=document["data"],
+    )
+
+
+def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts: datetime) -> Document:
+    """The snapshot of a campaign; `counts` says how many of its jobs are in which state."""
+    return {
+        "v": VERSION,
+        "campaign_id": campaign.id,
+        "state": campaign.state.value,
+        **_outcome(campaign.code, campaign.message),
+        "image": {
+            "sha256": campaign.sha256,
+            "size": campaign.image_size,
+            # The query of a pre-signed URL is a password.
+            "url": campaign.url.partition("?")[0].partition("#")[0],
+        },
+        "identifier": identifier_text(campaign.identifier),
+        "expect_version": campaign.expect_version,
+        "meters": list(campaign.meters),
+        "counts": {state.value: count for state, count in counts.items() if count},
+        "created_at": time_text(campaign.created_at),
+        "finished_at": time_text(campaign.finished_at),
+        "rev": campaign.rev,
+        "ts": time_text(ts),
+    }
+
+
+def job_document(job: Job, *, ts: datetime) -> Document:
+    """The snapshot of one meter's part of a campaign."""
+    return {
+        "v": VERSION,
+        "campaign_id": job.campaign_id,
+        "meter": job.meter_id,
+        "port": job.port,
+        "state": job.state.value,
+        **_outcome(job.code, job.message),
+        "detail": job.detail,
+        "tries": job.tries,
+        "blocks_done": job.blocks_done,
+        "blocks_total": job.blocks_total,
+        "blocks_sent": job.blocks_sent,
+        "blocks_resent": job.blocks_resent,
+        "version_before": job.version_before,
+        "version_after": job.version_after,
+        "started_at": time_text(job.started_at),
+        "next_try_at": time_text(job.next_try_at),
+        "activated_at": time_text(job.activated_at),
+        "finished_at": time_text(job.finished_at),
+        "rev": job.rev,
+        "ts": time_text(ts),
+    }
+
+
+def event_document(
+    kind: str,
+    *,
+    epoch: str,
+    seq: int,
+    ts: datetime,
+    who: str,
+    campaign_id: str | None = None,
+    meter_id: str | None = None,
+    state: CampaignState | JobState | None = None,
+    code: Code | None = None,
+    message: str = "",
+) -> Document:
+    """One line of the audit: what changed, to what, and who asked for it."""
+    return {
+        "v": VERSION,
+        "epoch": epoch,
+        "seq": seq,
+        "ts": time_text(ts),
+        "kind": kind,
+        "campaign_id": campaign_id,
+        "meter": meter_id,
+        "state": state,
+        "code": code,
+        "message": message,
+        "who": who,
+    }
+
+
+def _outcome(code: Code | None, message: str) -> Document:
+    return {"code": code, "message": message, "advice": ADVICE[code] if code else ""}

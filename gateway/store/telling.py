@@ -1,0 +1,202 @@
+"""What others are told: the audit of events, and the outbox to the broker.
+
+Rows go out in order of id. Of a retained topic only the newest snapshot is kept, and it goes to the end: a
+snapshot never overtakes what was written before it, so a campaign's end follows the ends of its jobs. Nothing
+follows a terminal snapshot on its topic, hence it is never replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway.board import UPLINK, Board
+from gateway.clock import Clock
+from gateway.errors import Code
+from gateway.model import CampaignState, JobState, OutboxRow, Reply
+from gateway.store.counters import Counters
+from gateway.store.documents import Document, encoded, event_document, reply_document
+from gateway.store.rows import insert, moment_text
+
+EVENTS_KEPT = timedelta(days=90)
+"""How long `event.list` can look back (contract)."""
+
+GATEWAY = "gateway"
+"""Who, in an event of the gateway itself."""
+
+_ROW_OVERHEAD_BYTES = 64
+"""What a row costs besides its topic and payload, roughly."""
+
+_BUSY_FILL = 0.8
+_PAUSE_FILL = 0.95
+
+
+class Telling(Counters):
+    """Events and outbox. Without a gateway id (no broker configured) nothing goes to the outbox."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        gateway_id: str,
+        root: str,
+        clock: Clock,
+        board: Board | None,
+        outbox_limit_bytes: int,
+    ) -> None:
+        self._base = f"{root}/{gateway_id}" if gateway_id else ""
+        self._outbox_limit_bytes = outbox_limit_bytes
+        self._outbox_used_bytes: int | None = None
+        self._last_outbox_id = 0
+        super().__init__(state_dir, clock, board)
+        if self.set_aside:
+            with self._transaction() as database:
+                self._event(database, "store", message=f"the database was broken: {self.set_aside.name}")
+
+    # -- the uplink's side ------------------------------------------------------------------------------------
+
+    def outbox_batch(self, after_id: int, limit: int) -> list[OutboxRow]:
+        """The next rows with an id above `after_id` (0: from the beginning), in the order in which they must go.
+        Ids rise for as long as this Store is open; a row may be gone meanwhile, replaced by a newer one."""
+        rows = self._rows("SELECT * FROM outbox WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
+        return [
+            OutboxRow(row["id"], row["topic"], row["payload"], bool(row["retain"]), row["correlation"])
+            for row in rows
+        ]
+
+    def outbox_delete(self, *ids: int) -> None:
+        """The broker has these: one transaction, however many. Ids that are not there (any more) do no harm."""
+        with self._transaction() as database:
+            for id_ in ids:
+                self._delete(database, "id = ?", id_)
+
+    def outbox_bytes(self) -> int:
+        """What waits for the broker, in octets, with what a row costs."""
+        with self._writing:
+            if self._outbox_used_bytes is None:
+                row = self._row(f"SELECT total({_COST}) AS used FROM outbox")  # noqa: S608  # a constant
+                self._outbox_used_bytes = int(row["used"]) if row else 0
+            return self._outbox_used_bytes
+
+    def send_reply(self, reply: Reply, topic: str, correlation: bytes = b"") -> None:
+        """Answer once more, or what cannot be stored: a repeated or a malformed command."""
+        with self._transaction() as database:
+            self._send(database, topic, reply_document(reply), correlation=correlation)
+
+    # -- the audit --------------------------------------------------------------------------------------------
+
+    def events(self, after_seq: int = 0, limit: int = 100) -> list[Document]:
+        """Events with a `seq` above `after_seq`, oldest first, as they were told."""
+        rows = self._rows("SELECT document FROM events WHERE seq > ? ORDER BY seq LIMIT ?", after_seq, limit)
+        return [json.loads(row["document"]) for row in rows]
+
+    # -- for subclasses ---------------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        database: sqlite3.Connection,
+        kind: str,
+        *,
+        who: str = GATEWAY,
+        campaign_id: str | None = None,
+        meter_id: str | None = None,
+        state: CampaignState | JobState | None = None,
+        code: Code | None = None,
+        message: str = "",
+    ) -> None:
+        """Write an event and tell it; its `seq` follows the last one without a gap."""
+        now = self._clock.now()
+        last = database.execute("SELECT max(seq) FROM events").fetchone()[0]
+        seq = (last or 0) + 1
+        document = event_document(
+            kind,
+            epoch=self.epoch,
+            seq=seq,
+            ts=now,
+            who=who,
+            campaign_id=campaign_id,
+            meter_id=meter_id,
+            state=state,
+            code=code,
+            message=message,
+        )
+        insert(
+            database,
+            "events",
+            {"seq": seq, "ts": moment_text(now), "document": encoded(document).decode()},
+        )
+        if self._base:
+            self._send(database, f"{self._base}/event", document)
+        self._to_log.append(_line(document))
+
+    def _snapshot(self, database: sqlite3.Connection, topic: str, document: Mapping[str, Any]) -> None:
+        """Put a retained snapshot at the end of the outbox, in place of an older one that still waits there."""
+        if self._base:
+            topic = f"{self._base}/{topic}"
+            self._delete(database, "retain = 1 AND topic = ?", topic)
+            self._send(database, topic, document, retain=True)
+
+    def _send(
+        self,
+        database: sqlite3.Connection,
+        topic: str,
+        document: Mapping[str, Any],
+        *,
+        retain: bool = False,
+        correlation: bytes = b"",
+    ) -> None:
+        payload = encoded(document)
+        newest = database.execute("SELECT max(id) FROM outbox").fetchone()[0] or 0
+        # Kept in memory as well: an id must not come again when the table was empty meanwhile.
+        self._last_outbox_id = max(self._last_outbox_id, newest) + 1
+        values = {
+            "id": self._last_outbox_id,
+            "topic": topic,
+            "payload": payload,
+            "retain": retain,
+            "correlation": correlation,
+        }
+        insert(database, "outbox", values)
+        self._count(len(topic.encode()) + len(payload) + _ROW_OVERHEAD_BYTES)
+        self._to_ring.add(UPLINK)
+
+    def _delete(self, database: sqlite3.Connection, condition: str, value: int | str) -> None:
+        query = f"DELETE FROM outbox WHERE {condition} RETURNING {_COST} AS cost"  # noqa: S608  # our conditions
+        for row in database.execute(query, (value,)).fetchall():
+            self._count(-row["cost"])
+
+    def _purge_events(self, database: sqlite3.Connection) -> None:
+        """Forget what is older than `EVENTS_KEPT`, but never the last one, which tells the next `seq`."""
+        oldest = moment_text(self._clock.now() - EVENTS_KEPT)
+        database.execute("DELETE FROM events WHERE ts < ? AND seq < (SELECT max(seq) FROM events)", (oldest,))
+
+    def _outbox_busy(self) -> bool:
+        """No new campaigns from here on."""
+        return self.outbox_bytes() >= _BUSY_FILL * self._outbox_limit_bytes
+
+    def _outbox_full(self) -> bool:
+        """Running campaigns wait from here on."""
+        return self.outbox_bytes() >= _PAUSE_FILL * self._outbox_limit_bytes
+
+    def _count(self, change: int) -> None:
+        if self._outbox_used_bytes is not None:
+            self._outbox_used_bytes += change
+
+    def _forget(self) -> None:
+        self._outbox_used_bytes = None
+
+
+_COST = f"(length(CAST(topic AS BLOB)) + length(payload) + {_ROW_OVERHEAD_BYTES})"
+
+
+def _line(event: Document) -> str:
+    """An event as one line of the log; control characters from outside are escaped (invariant 13)."""
+    what = " ".join(filter(None, (event[name] for name in ("kind", "campaign_id", "meter", "state", "code"))))
+    message = f": {event['message']}" if event["message"] else ""
+    by = "" if event["who"] == GATEWAY else f" (by {event['who']})"
+    text = what + message + by
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
