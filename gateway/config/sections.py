@@ -124,11 +124,8 @@ def _mqtt(table: Table) -> MqttSettings:
         session_expiry_s=table.read("session_expiry", v.duration("1min", "365d"), known.session_expiry_s),
         outbox_limit_bytes=table.read("outbox_limit", v.size("1MiB", "16GiB"), known.outbox_limit_bytes),
         ca_file=_file(table, "ca_file"),
-        cert_file=_file(table, "cert_file"),
-        key_file=_file(table, "key_file"),
     )
-    if (settings.cert_file is None) != (settings.key_file is None):
-        table.wrong("cert_file", "cert_file and key_file together, or neither")
+    table.later(cert_file=None, key_file=None)
     table.finish()
     return settings
 

@@ -97,7 +97,7 @@ class Table:
                 self.wrong(key, kind.expected)
             return default
         plain = node.plain()
-        if _same_as_one_of(plain, kind.later):
+        if kind.later(plain):
             self._note(node, key, kind.expected, ", which is not supported yet")
             return default
         try:
@@ -111,7 +111,7 @@ class Table:
         for key, default in defaults.items():
             self._known.add(key)
             node = self._nodes.get(key)
-            if node is not None and not _same_as_one_of(node.plain(), (default,)):
+            if node is not None and not _same(node.plain(), default):
                 expected = "no such key" if default is None else f"{_shown(default)} or no such key"
                 self._note(node, key, expected, ", which is not supported yet")
 
@@ -188,8 +188,8 @@ class Table:
         self._mistakes.add(node.file, path, show(node.plain()) + remark, expected)
 
 
-def _same_as_one_of(value: Any, others: Any) -> bool:
-    return any(type(value) is type(other) and value == other for other in others)
+def _same(value: Any, other: Any) -> bool:
+    return type(value) is type(other) and value == other
 
 
 def _shown(value: Any) -> str:

@@ -23,11 +23,11 @@ E = TypeVar("E", bound=StrEnum)
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """`read` turns a TOML value into a T or raises ValueError; `expected` says in words what it takes;
-    `later` are values that the published contract names and that are not supported yet."""
+    `later` knows values that the published contract names and that are not supported yet."""
 
     expected: str
     read: Callable[[Any], T]
-    later: Collection[Any] = ()
+    later: Callable[[Any], bool] = lambda _: False
 
 
 def _instance(value: Any, kind: type[T]) -> T:
@@ -82,11 +82,11 @@ def one_of(*numbers: int) -> Kind[int]:
 
 
 def choice(names: type[E], *, later: Collection[str] = ()) -> Kind[E]:
-    """One of the names of an enumeration."""
+    """One of the names of an enumeration; those in `later` will join it."""
     return Kind(
         "one of " + ", ".join(f'"{name.value}"' for name in names),
         lambda value: names(_instance(value, str)),
-        later,
+        lambda value: isinstance(value, str) and value in later,
     )
 
 
@@ -217,17 +217,11 @@ def _host_and_port(value: Any) -> str:
 HOST_AND_PORT = Kind('"host:port"', _host_and_port)
 
 
-def _device(value: Any) -> str:
-    text = _printable(value)
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme in {"rfc2217", "socket"}:
-        _host_and_port(rest)
-    else:
-        _absolute(text)
-    return text
-
-
-DEVICE = Kind('an absolute path, "rfc2217://host:port" or "socket://host:port"', _device)
+DEVICE = Kind(
+    "an absolute path",
+    lambda value: str(_absolute(value)),
+    lambda value: isinstance(value, str) and value.startswith(("rfc2217://", "socket://")),
+)
 
 
 def _mqtt_url(value: Any) -> str:

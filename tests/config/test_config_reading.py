@@ -200,6 +200,8 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
         ("[profiles.a]\nmatch = { object = '0-0:96.1.1.255', pattern = 'X3*' }", "profiles.a.match"),
         ("[profiles.a]\nenable_transfer = true", "profiles.a.enable_transfer"),
         ("[[ports]]\nname='p'\nkind='optical'\ndevice='/dev/x'\nmode_e=true", "ports[0].mode_e"),
+        ("[[ports]]\nname='p'\nkind='rs485'\ndevice='rfc2217://192.0.2.1:2217'", "ports[0].device"),
+        ("[gateway]\nid='g'\n[mqtt]\nurl='mqtts://b'\ncert_file='/etc/c.pem'", "mqtt.cert_file"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),
     ],
