@@ -1,0 +1,26 @@
+"""meter-gateway: puts firmware into electricity meters with DLMS/COSEM Image Transfer, from a substation gateway.
+
+The meter owns the position. The Store owns the intent. The outbox owns the telling.
+
+Rooms, by floor; imports go strictly down or stay within a room (tests/test_floors.py):
+
+    top  daemon.py   the process: threads over step(), watchdog, signals    cli/      what a person types
+     4   worker.py   one port: the next exchange with the next meter        uplink/   the only room that knows paho
+         supplier.py fetches the images that campaigns wait for             simulator/ virtual meters, virtual lines
+     3   link/       lines, and one association with one meter              control/  verbs, schemas, the socket
+         schedule.py the only place that knows APScheduler
+     2   wire/       PURE: octets <-> meaning (HDLC, wrapper, A-XDR, APDUs, ciphering, class 18)
+         transfer/   PURE: what next? next_step(goal, seen) -> Step
+         config/     TOML -> the model, every mistake at once               store/    SQLite: one method, one transaction
+         supply/     fetch over HTTP, images kept by their digest
+     1   errors.py   one tree, stable codes, advice                         model.py  the nouns
+         clock.py    time, as it is given                                   board.py  latest values and bells
+
+The way of one command, down: MQTT message -> uplink -> control (schema, id, expiry) -> one Store transaction (campaign,
+jobs, the "accepted" reply) -> PUBACK -> bell -> supplier fetches the image -> bell -> Worker.step() takes the job ->
+Session (SNRM/UA, AARQ/AARE, HLS) -> survey -> transfer.next_step -> apdu -> security -> hdlc -> Port.write.
+Up: the same call stack returns: octets -> frame -> APDU -> MeterView; at checkpoints and changes of state one Store
+transaction (job, event, snapshot in the outbox) -> uplink publishes, and deletes a row when the broker has it.
+
+ARCHITECTURE.md has the invariants and the reasons.
+"""

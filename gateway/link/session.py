@@ -1,0 +1,515 @@
+"""One association with one meter, from SNRM to DISC: who repeats what, and for how long.
+
+A `Session` owns no thread and no state that outlives it. Whatever goes wrong below raises a `MeterError`; after
+anything but an `AccessError` (the meter answered, with a refusal) the session is dead (`alive` is False) and what the
+meter did with the last request is open: open a new session and survey (invariant 1).
+
+Repetition (invariant 11): the link repeats by the rules of IEC 62056-46 (poll with RR after silence, send again only
+what N(R) shows missing), at most `attempts` times for one exchange. A request that the meter has received is therefore
+never executed twice, and nothing above the link repeats one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from gateway.clock import Clock
+from gateway.errors import (
+    AccessError,
+    AssociationError,
+    GatewayError,
+    LinkLostError,
+    MeterError,
+    SecurityError,
+    SilentError,
+    WireError,
+)
+from gateway.link.port import Port
+from gateway.model import (
+    Authentication,
+    Framing,
+    HlsCounter,
+    Meter,
+    MeterKeys,
+    PortKind,
+    PortSettings,
+    Security,
+)
+from gateway.wire import apdu, association, axdr, image_transfer, security
+from gateway.wire.client import Client
+from gateway.wire.cosem import ExceptionService, ExceptionState
+from gateway.wire.hdlc import Address, Parameters
+from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.wrapper import WrapperClient
+
+READ_LIMIT = 65536
+MAX_FRAMES_PER_ANSWER = 1024
+"""A meter that goes on sending valid frames without ever ending its answer is given up."""
+MAX_ANSWER_OCTETS = 1 << 20
+CHALLENGE_OCTETS = 16
+CLIENT_MAX_PDU = 0xFFFF
+PUBLIC_CLIENT = 16
+COUNTER_RESERVE = 1024
+"""Counters taken at once; each reservation is a durable write."""
+MAX_COUNTER = 0xFFFF_FFFF - (1 << 20)
+"""Beyond this the key must be changed; the rest is kept for an operator who has to get in to do so."""
+
+_INVOKES = tuple(apdu.Invoke(number) for number in range(16))
+_Request = apdu.GetRequest | apdu.GetNextRequest | apdu.SetRequest | apdu.ActionRequest
+_Answer = apdu.GetResponse | apdu.GetBlockResponse | apdu.SetResponse | apdu.ActionResponse
+_ASSOCIATION = apdu.Method(15, apdu.obis("0-0:40.0.0.255"), 1)
+_CONFORMANCE = (
+    association.Conformance.GET
+    | association.Conformance.SET
+    | association.Conformance.ACTION
+    | association.Conformance.BLOCK_TRANSFER_WITH_GET
+    | association.Conformance.PRIORITY
+)
+
+
+class Counters:
+    """Invocation counters of one meter: each is handed out once, ever. `reserve(n)` makes a range durable and
+    returns its first number (invariant 7)."""
+
+    def __init__(self, reserve: Callable[[int], int]) -> None:
+        self._reserve = reserve
+        self._next = self._end = 0
+
+    def next(self) -> int:
+        """A counter that was never used with this meter. Raises SecurityError when they run out."""
+        if self._next == self._end:
+            self._next = self._reserve(COUNTER_RESERVE)
+            self._end = self._next + COUNTER_RESERVE
+        if self._next > MAX_COUNTER:
+            raise SecurityError(f"invocation counter {self._next} is near its end: the meter needs a new key")
+        self._next += 1
+        return self._next - 1
+
+
+class Session:
+    """A link and an association with one meter.
+
+    `random_octets(n)` gives unpredictable octets for challenges and dedicated keys.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        settings: PortSettings,
+        meter: Meter,
+        keys: MeterKeys,
+        *,
+        system_title: bytes,
+        counters: Counters,
+        clock: Clock,
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        self.alive = False
+        self.largest_block = 0
+        """Octets of image in one block that fit the meter's PDU, ciphering included."""
+        self._port = port
+        self._settings = settings
+        self._meter = meter
+        self._keys = keys
+        self._title = system_title
+        self._counters = counters
+        self._clock = clock
+        self._random = random_octets
+        self._line_octet_s = _seconds_per_octet(settings)
+        self._invoke = 0
+        self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
+        self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
+        self._protection = self._make_protection()
+        self._image = apdu.obis(meter.profile.image_object)
+        self._block_request = image_transfer.BlockRequest(self._image)
+
+    # -- the association ---------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect the link and associate. Raises SilentError, LinkLostError, PortError, AssociationError or
+        SecurityError; the line is left as it is."""
+        self._port.discard()
+        self._connect()
+        self._associate()
+        self.alive = True
+
+    def close(self) -> None:
+        """Take leave of the meter, if it is still there. Never raises.
+
+        DISC ends the association along with the link (Green Book); the wrapper has no link to end, so there it is
+        RLRQ."""
+        if not self._link.connected:
+            return
+        self.alive = False
+        with contextlib.suppress(GatewayError):
+            over_tcp = self._settings.framing is Framing.WRAPPER
+            octets = self._link.send(self._release_request()) if over_tcp else self._link.disconnect()
+            self._port.write(octets)
+            self._listen(len(octets))
+
+    def _release_request(self) -> bytes:
+        """A ciphered association is released with a ciphered initiate inside, so that nobody else can end it."""
+        initiate = b"" if self._protection is None else self._initiate_request()
+        return association.encode_rlrq(association.Rlrq(initiate=initiate))
+
+    def _connect(self) -> None:
+        try:
+            self._handshake()
+        except LinkLostError:
+            if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
+                raise
+            # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
+            self._link = _make_link(self._settings, self._meter, send_parameters=False)
+            self._handshake()
+
+    def _handshake(self) -> None:
+        octets = self._link.connect()
+        if self._link.connected:
+            return
+        self._port.write(octets)
+        self._listen(len(octets))
+        if not self._link.connected:
+            self._recover(lambda _: self._link.connected)
+
+    def _associate(self) -> None:
+        ciphered = self._meter.security is not Security.NONE
+        challenge, value, mechanism = b"", b"", association.Mechanism.NONE
+        match self._meter.authentication:
+            case Authentication.NONE:
+                pass
+            case Authentication.LLS:
+                value, mechanism = self._keys.password, association.Mechanism.LLS
+            case Authentication.HLS_GMAC:
+                challenge = value = self._random(CHALLENGE_OCTETS)
+                mechanism = association.Mechanism.GMAC
+        titled = ciphered or mechanism is association.Mechanism.GMAC
+        request = association.Aarq(
+            context=association.Context.LN_CIPHERED if ciphered else association.Context.LN,
+            mechanism=mechanism,
+            calling_title=self._title if titled else b"",
+            authentication_value=value,
+            initiate=self._initiate_request(),
+        )
+        answer = association.decode_aare(self._exchange(self._link.send(association.encode_aarq(request))))
+        _check_accepted(answer)
+        if titled:
+            if len(answer.responding_title) != 8:
+                raise AssociationError("the meter's answer (AARE) names no system title of 8 octets")
+            if self._protection is not None:
+                self._protection.peer_title = answer.responding_title
+        self._take_initiate_response(answer.initiate)
+        if mechanism is association.Mechanism.GMAC:
+            self._prove(challenge, answer)
+
+    def _initiate_request(self) -> bytes:
+        plain = association.encode_initiate(
+            association.InitiateRequest(_CONFORMANCE, CLIENT_MAX_PDU, self._dedicated_key)
+        )
+        return plain if self._protection is None else self._protection.seal(plain, self._counters.next())
+
+    def _take_initiate_response(self, octets: bytes) -> None:
+        plain = octets if self._protection is None else self._protection.open(octets)
+        response = association.decode_initiate(plain)
+        if not isinstance(response, association.InitiateResponse):
+            raise AssociationError(
+                "the meter accepts the association and refuses to initiate it", detail=str(response)
+            )
+        self.largest_block = image_transfer.largest_block(response.max_pdu, self._protection)
+
+    def _prove(self, challenge: bytes, answer: association.Aare) -> None:
+        """HLS with GMAC: prove ourselves, and believe nothing of the meter until it has (Green Book, 9.2.2.2.2.4)."""
+        security.check_challenge(challenge, answer.challenge)
+        keys, title = self._keys, self._title
+        outer = None
+        if self._protection is not None and self._meter.profile.hls_counter is HlsCounter.OUTER_FIRST:
+            outer = self._counters.next()
+        proof = security.gmac_proof(
+            encryption_key=keys.encryption_key,
+            authentication_key=keys.authentication_key,
+            title=title,
+            counter=self._counters.next(),
+            challenge=answer.challenge,
+        )
+        try:
+            returned = self._act(_ASSOCIATION, axdr.octet_string(proof), counter=outer)
+        except AccessError as error:
+            raise SecurityError("the meter does not accept our proof", detail=error.detail) from None
+        if returned is None or not isinstance(returned.value, bytes):
+            raise SecurityError("the meter gave no proof of itself")
+        security.check_gmac_proof(
+            returned.value,
+            encryption_key=keys.encryption_key,
+            authentication_key=keys.authentication_key,
+            title=answer.responding_title,
+            challenge=challenge,
+        )
+
+    def _make_protection(self) -> security.Protection | None:
+        level = self._meter.security
+        if level is Security.NONE:
+            return None
+        return security.Protection(
+            encryption_key=self._keys.encryption_key,
+            authentication_key=self._keys.authentication_key,
+            own_title=self._title,
+            authenticated=level in {Security.AUTHENTICATION, Security.BOTH},
+            encrypted=level in {Security.ENCRYPTION, Security.BOTH},
+            dedicated_key=self._dedicated_key or None,
+        )
+
+    # -- services ------------------------------------------------------------------------------------------------
+
+    def get(self, attribute: apdu.Attribute) -> axdr.Data:
+        """The value of an attribute, by block transfer where it is long. Raises AccessError with the
+        data-access-result where the meter refuses."""
+        invoke = self._next_invoke()
+        answer = self._request(apdu.GetRequest(invoke, attribute))
+        if isinstance(answer, apdu.GetBlockResponse):
+            return axdr.decode(self._get_blocks(invoke, answer))
+        if not isinstance(answer, apdu.GetResponse):
+            raise self._unexpected(answer)
+        if isinstance(answer.result, int):
+            raise _refusal("GET", answer.result)
+        return answer.result
+
+    def set(self, attribute: apdu.Attribute, value: axdr.Data) -> None:
+        """Write an attribute. Raises AccessError where the meter refuses."""
+        answer = self._request(apdu.SetRequest(self._next_invoke(), attribute, value))
+        if not isinstance(answer, apdu.SetResponse):
+            raise self._unexpected(answer)
+        if answer.result:
+            raise _refusal("SET", answer.result)
+
+    def act(self, method: apdu.Method, argument: axdr.Data) -> axdr.Data | None:
+        """Invoke a method. Raises AccessError with the action-result where it is not success."""
+        return self._act(method, argument)
+
+    def send_block(self, number: int, block: bytes) -> int:
+        """Method 2 of class 18 for one block; the action-result, 0 for success."""
+        invoke = self._next_invoke()
+        octets = self._plain_exchange(self._block_request.encode(invoke.id, number, block))
+        if image_transfer.acknowledged(octets) and octets[2] & 0x0F == invoke.id:
+            return 0
+        answer = self._decode(octets, invoke)
+        if not isinstance(answer, apdu.ActionResponse):
+            raise self._unexpected(answer)
+        return answer.result
+
+    def _act(
+        self, method: apdu.Method, argument: axdr.Data, *, counter: int | None = None
+    ) -> axdr.Data | None:
+        answer = self._request(apdu.ActionRequest(self._next_invoke(), method, argument), counter=counter)
+        if not isinstance(answer, apdu.ActionResponse):
+            raise self._unexpected(answer)
+        if answer.result:
+            raise _refusal("ACTION", answer.result)
+        return answer.data
+
+    def _get_blocks(self, invoke: apdu.Invoke, answer: apdu.GetBlockResponse) -> bytes:
+        raw = bytearray()
+        while True:
+            if answer.result is not None:
+                raise _refusal("GET", answer.result)
+            raw += answer.raw
+            if len(raw) > MAX_ANSWER_OCTETS:
+                self.alive = False
+                raise WireError(f"an answer of more than {MAX_ANSWER_OCTETS} octets")
+            if answer.last:
+                return bytes(raw)
+            following = self._request(apdu.GetNextRequest(invoke, answer.number))
+            if not isinstance(following, apdu.GetBlockResponse):
+                raise self._unexpected(following)
+            if following.number != answer.number + 1:
+                self.alive = False
+                raise WireError(f"block {following.number} of an answer, expected {answer.number + 1}")
+            answer = following
+
+    def _request(self, request: _Request, *, counter: int | None = None) -> _Answer:
+        return self._decode(self._plain_exchange(apdu.encode(request), counter=counter), request.invoke)
+
+    def _plain_exchange(self, plain: bytes, *, counter: int | None = None) -> bytes:
+        if self._protection is None:
+            return self._exchange(self._link.send(plain))
+        if counter is None:
+            counter = self._counters.next()
+        sealed = self._protection.seal(plain, counter)
+        answer = self._exchange(self._link.send(sealed))
+        try:
+            return self._protection.open(answer)
+        except MeterError:
+            self.alive = False
+            raise
+
+    def _decode(self, octets: bytes, invoke: apdu.Invoke) -> _Answer:
+        """The answer to `invoke`. An exception response or an answer to something else ends the session."""
+        try:
+            answer = apdu.decode(octets)
+            if isinstance(answer, apdu.ExceptionResponse | apdu.ConfirmedServiceError):
+                raise _exception(answer)
+            if not isinstance(answer, _Answer):
+                raise WireError(f"an answer of another kind: {type(answer).__name__}")
+            if answer.invoke.id != invoke.id:
+                raise WireError(f"an answer to request {answer.invoke.id}, expected {invoke.id}")
+        except MeterError:
+            self.alive = False
+            raise
+        return answer
+
+    def _next_invoke(self) -> apdu.Invoke:
+        self._invoke = (self._invoke + 1) & 0x0F
+        return _INVOKES[self._invoke]
+
+    def _unexpected(self, answer: _Answer) -> WireError:
+        self.alive = False
+        return WireError(f"an answer of another kind: {type(answer).__name__}")
+
+    # -- octets and time -----------------------------------------------------------------------------------------
+
+    def _exchange(self, octets: bytes) -> bytes:
+        """Write, and wait for the APDU that answers."""
+        try:
+            self._port.write(octets)
+            answer = self._listen(len(octets))
+            if answer is None:
+                answer = self._recover(lambda answer: answer is not None)
+            assert answer is not None
+        except MeterError:
+            self.alive = False
+            raise
+        return answer
+
+    def _recover(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
+        """After a first silence: what the link's rules say, until the attempts of the port are used up."""
+        for attempt in Retrying(
+            stop=stop_after_attempt(max(1, self._settings.attempts - 1)),
+            retry=retry_if_exception_type(SilentError),
+            sleep=self._clock.sleep,
+            reraise=True,
+        ):
+            with attempt:
+                return self._poll(satisfied)
+        raise AssertionError("tenacity ends by returning or raising")
+
+    def _poll(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
+        octets = self._link.timed_out() if self._settings.attempts > 1 else b""
+        if octets:
+            self._port.write(octets)
+            answer = self._listen(len(octets))
+            if satisfied(answer):
+                return answer
+        raise SilentError(
+            f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
+            f"{self._settings.response_timeout_s:g} s each"
+        )
+
+    def _listen(self, written: int) -> bytes | None:
+        """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
+        frame of the meter starts the time anew, noise does not."""
+        wait_s = self._settings.response_timeout_s + self._line_octet_s * self._meter.profile.max_info
+        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
+        before = self._link.connected, self._link.disconnected
+        frames = 0
+        while (left_s := deadline_s - self._clock.monotonic()) > 0:
+            octets = self._port.read(READ_LIMIT, left_s)
+            if not octets:
+                continue
+            write, answer, heard = self._link.receive(octets)
+            if write:
+                self._port.write(write)
+            if answer is not None or (self._link.connected, self._link.disconnected) != before:
+                return answer
+            if heard:
+                frames += 1
+                if frames > MAX_FRAMES_PER_ANSWER:
+                    raise SilentError(
+                        f"meter {self._meter.id} sends frame after frame and never ends its answer"
+                    )
+                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
+        return None
+
+
+def read_public_counter(
+    port: Port,
+    settings: PortSettings,
+    meter: Meter,
+    *,
+    clock: Clock,
+) -> int:
+    """The meter's invocation counter, read with the public client (16), unprotected: whoever uses it must limit how
+    far it is believed. Raises AccessError or AssociationError where the meter does not tell it."""
+    public = _as_public(meter)
+    session = Session(
+        port, settings, public, MeterKeys(),
+        system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
+    )  # fmt: skip
+    session.open()
+    try:
+        value = session.get(apdu.Attribute(1, apdu.obis(meter.profile.counter_object), 2)).value
+    finally:
+        session.close()
+    if not isinstance(value, int) or value < 0:
+        raise AssociationError(f"{meter.profile.counter_object} holds no counter")
+    return value
+
+
+def _as_public(meter: Meter) -> Meter:
+    return replace(
+        meter,
+        client=PUBLIC_CLIENT,
+        authentication=Authentication.NONE,
+        security=Security.NONE,
+        dedicated_key=False,
+    )
+
+
+def _make_link(settings: PortSettings, meter: Meter, *, send_parameters: bool) -> Client:
+    if settings.framing is Framing.WRAPPER:
+        return WrapperClient(meter.client, meter.logical_address)
+    profile = meter.profile
+    lower = None if meter.address_bytes == 1 else meter.physical_address
+    return HdlcClient(
+        Address(meter.logical_address, lower, meter.address_bytes),
+        meter.client,
+        proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
+        send_parameters=send_parameters,
+    )
+
+
+def _seconds_per_octet(settings: PortSettings) -> float:
+    """Start, eight data and stop bit, and the parity bit where there is one."""
+    if settings.kind is PortKind.TCP:
+        return 0.0
+    return (10.0 if settings.parity == "none" else 11.0) / settings.baud
+
+
+def _check_accepted(answer: association.Aare) -> None:
+    """Result 0 with diagnostic 14 (authentication required) is the normal answer for HLS (Green Book)."""
+    if answer.result == 0:
+        return
+    detail = f"AARE result {answer.result}, diagnostic {answer.diagnostic}"
+    if answer.diagnostic == association.Diagnostic.AUTHENTICATION_FAILURE:
+        raise SecurityError("the meter refuses our authentication", detail=detail)
+    raise AssociationError(f"the meter refuses the association: {detail}", detail=detail)
+
+
+def _refusal(service: str, result: int) -> AccessError:
+    return AccessError(
+        f"{service} refused with result {result}", result=result, detail=f"{service} result {result}"
+    )
+
+
+def _exception(answer: apdu.ExceptionResponse | apdu.ConfirmedServiceError) -> MeterError:
+    detail = str(answer)
+    match answer:
+        case apdu.ExceptionResponse(
+            service=ExceptionService.DECIPHERING_ERROR | ExceptionService.INVOCATION_COUNTER_ERROR
+        ):
+            return SecurityError("the meter cannot decipher us, or refuses our counter", detail=detail)
+        case apdu.ExceptionResponse(state=ExceptionState.SERVICE_NOT_ALLOWED):
+            return LinkLostError("the meter has no association with us", detail=detail)
+        case _:
+            return AssociationError("the meter answers with an exception", detail=detail)

@@ -1,0 +1,9 @@
+"""One port: which meter is served next, and one exchange with it.
+
+`worker.py` owns the line and chooses; `transfer_run.py` carries one job through its procedure; `probe.py` answers
+errands. Nothing here decides what the procedure is: `gateway.transfer` does.
+"""
+
+from gateway.worker.worker import Worker
+
+__all__ = ["Worker"]

@@ -1,0 +1,441 @@
+"""One job in hand: what `next_step` decides is done with the meter, and what it shows is recorded.
+
+What must be durable before octets leave is saved first (invariants 2 and 3): each initiate, verify and activate, and
+the ceiling of block numbers. Acknowledged blocks are saved at checkpoints only, about every 10 s, to spare the SD card.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from gateway.board import Board
+from gateway.clock import Clock
+from gateway.errors import ADVICE, AccessError, Code, GatewayError, MeterError
+from gateway.link.session import Session
+from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
+from gateway.store import Store
+from gateway.transfer import (
+    Activate,
+    BlockSet,
+    Done,
+    Failed,
+    Goal,
+    Initiate,
+    Item,
+    MeterView,
+    SendBlock,
+    Step,
+    Survey,
+    Verify,
+    Wait,
+    after_error,
+    next_step,
+    refused,
+)
+from gateway.wire import apdu, image_transfer
+from gateway.worker import objects
+
+CHECKPOINT_S = 10.0
+FIRST_AHEAD_BLOCKS = 16
+"""How far the first checkpoint allows sending; later ones allow what was sent in CHECKPOINT_S."""
+PROGRESS_S = 0.5
+BUSY_BLOCK_S = 2.0
+MAX_BUSY_BLOCKS = 30
+
+_TEMPORARY_FAILURE = 2
+_DENIED = frozenset({3, 13})
+"""read-write-denied, scope-of-access-violated: a matter of rights, not of the image."""
+
+log = logging.getLogger(__name__)
+
+
+class TransferRun:
+    """A job, its goal, and what is seen of its meter."""
+
+    def __init__(
+        self,
+        job: Job,
+        campaign: Campaign,
+        meter: Meter,
+        image: bytes,
+        *,
+        store: Store,
+        board: Board,
+        clock: Clock,
+    ) -> None:
+        self.job = job
+        self.meter = meter
+        self.wake_at = clock.monotonic()
+        self.keeps_line = False
+        """The association may not be broken, whatever else waits for the line."""
+        self._image = image
+        self._store = store
+        self._board = board
+        self._clock = clock
+        self._firmware_object = campaign.firmware_object
+        self._goal = Goal(
+            sha256=campaign.sha256,
+            image_size=len(image),
+            identifier=campaign.identifier,
+            profile=meter.profile,
+            expect_version=campaign.expect_version,
+            logical_device_name=meter.logical_device_name,
+            take_over=campaign.take_over,
+        )
+        self.view = self._first_view()
+        self._sent = BlockSet(0)
+        self._note_sent_before()
+        self._checkpoint_at = self._progress_at = self._rate_since = clock.monotonic()
+        self._rate_blocks = 0
+        self._busy_blocks = 0
+        self._blocks_sent = job.blocks_sent
+        self._blocks_resent = job.blocks_resent
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.job.campaign_id, self.job.meter_id)
+
+    @property
+    def ended(self) -> bool:
+        return self.job.state in TERMINAL_JOB
+
+    def decide(self) -> Step:
+        """The next step, now."""
+        self.view.now_s = self._clock.monotonic()
+        return next_step(self._goal, self.view)
+
+    def associated(self, session: Session) -> None:
+        """A new association with the meter: nothing seen in an older one counts."""
+        self.view.forget()
+        self.view.largest_block = session.largest_block
+
+    def perform(self, step: Step, session: Session | None) -> str:
+        """Do `step`; the sentence tells what was done. Raises what the session raises, and StateError when the job
+        was ended by somebody else."""
+        match step:
+            case Wait():
+                return self._wait(step)
+            case Done():
+                return self._end(step.state, step.message)
+            case Failed():
+                return self._end(JobState.FAILED, step.message, code=step.code)
+            case _:
+                pass
+        assert session is not None
+        match step:
+            case SendBlock(number=number):
+                return self._send(number, session)
+            case Survey():
+                return self._survey(step, session)
+            case Initiate():
+                return self._initiate(step, session)
+            case Verify():
+                return self._verify(session)
+            case Activate():
+                return self._activate(session)
+
+    def fail(self, error: GatewayError) -> str:
+        """The line or the meter did not do what was asked: try again later, or end."""
+        self.view.now_s = self._clock.monotonic()
+        self.view.doubt()
+        self.job = replace(self.job, tries=self.job.tries + 1, detail=error.detail)
+        step = after_error(
+            self._goal, self.view,
+            code=error.code, message=error.message, retryable=error.retryable, tries=self.job.tries,
+        )  # fmt: skip
+        if isinstance(step, Failed):
+            return self._end(JobState.FAILED, step.message, code=step.code)
+        self.wake_at = self.view.now_s + step.delay_s
+        next_try_at = self._clock.now() + timedelta(seconds=step.delay_s)
+        self._save(state=step.state, code=error.code, message=step.why, next_try_at=next_try_at)
+        return step.why
+
+    def cancel(self) -> str:
+        """Somebody cancelled the campaign, and nothing was activated."""
+        return self._end(JobState.CANCELLED, "cancelled")
+
+    def checkpoint(self) -> None:
+        """Make durable what the meter acknowledged so far, before this process ends."""
+        if not self.ended and self.view.record is not None and self.view.blocks is not None:
+            self._save(record=self._record_with_blocks(self.view.record.ceiling))
+
+    # -- steps -------------------------------------------------------------------------------------------------
+
+    def _survey(self, step: Survey, session: Session) -> str:
+        self._enter(step.state)
+        profile = self.meter.profile
+        try:
+            data = session.get(objects.attribute_of(step.item, profile, self._firmware_object))
+        except AccessError as error:
+            return self._refused(step.item, error)
+        view = self.view
+        match step.item:
+            case Item.DEVICE_NAME:
+                view.device_name = objects.as_text(data)
+            case Item.VERSION:
+                self._take_version(objects.as_text(data))
+            case Item.BLOCK_SIZE:
+                view.block_size = objects.as_number(data)
+            case Item.ENABLED:
+                view.enabled = objects.as_boolean(data)
+            case Item.STATUS:
+                view.status = image_transfer.status(data)
+            case Item.ACTIVATE_INFO:
+                view.activate_info = objects.as_activate_info(data)
+            case Item.BITMAP:
+                view.take_bitmap(objects.as_bitmap(data, self.job.blocks_total, profile.bitmap))
+        return f"read {step.item.value}"
+
+    def _refused(self, item: Item, error: AccessError) -> str:
+        record = self.view.record
+        if error.result == _TEMPORARY_FAILURE or (record is not None and record.activate_decided):
+            return self.fail(
+                _NotNowError(f"the meter does not tell its {item.value} now", detail=error.detail)
+            )
+        step = refused(item, error.result)
+        return self._end(JobState.FAILED, step.message, code=step.code, detail=error.detail)
+
+    def _take_version(self, version: str) -> None:
+        self.view.version = version
+        self.job = replace(self.job, version_after=version)
+        if not self.view.version_before:
+            self.view.version_before = version
+            self.job = replace(self.job, version_before=version)
+
+    def _initiate(self, step: Initiate, session: Session) -> str:
+        """Invariant 3: everything that tells this image from another is durable before the meter erases."""
+        view = self.view
+        assert view.status is not None
+        total = -(-self._goal.image_size // step.block_size)
+        view.record = TransferRecord(
+            sha256=self._goal.sha256,
+            identifier=self._goal.identifier,
+            image_size=self._goal.image_size,
+            block_size=step.block_size,
+            initiates=(view.record.initiates if view.record else 0) + 1,
+            initiated_over=view.status,
+        )
+        self._sent = BlockSet(total)
+        self._save(
+            state=step.state, message=f"initiate: {step.why}", record=view.record,
+            blocks_total=total, blocks_done=0, version_before=view.version_before,
+        )  # fmt: skip
+        argument = image_transfer.initiate_data(self._goal.identifier, self._goal.image_size)
+        busy = False
+        try:
+            session.act(self._method(image_transfer.INITIATE), argument)
+        except AccessError as error:
+            if error.result != _TEMPORARY_FAILURE:
+                return self._initiate_refused(error)
+            busy = True
+        view.now_s = self._clock.monotonic()
+        view.initiated(total, busy=busy)
+        view.record = replace(view.record, initiate_answered=not busy)
+        self.keeps_line = self.meter.profile.bitmap == "ignore"
+        self._progressed()
+        return f"initiated, {total} blocks of {step.block_size} octets"
+
+    def _initiate_refused(self, error: AccessError) -> str:
+        code = Code.T_DISABLED if error.result in _DENIED else Code.T_IDENTIFIER
+        name = self._goal.identifier.hex()
+        message = f"the meter refuses to begin with identifier {name} (action-result {error.result})"
+        return self._end(JobState.FAILED, message, code=code, detail=error.detail)
+
+    def _send(self, number: int, session: Session) -> str:
+        view, record, now_s = self.view, self.view.record, self.view.now_s
+        assert record is not None
+        assert view.blocks is not None
+        if (
+            number > record.ceiling
+            or now_s - self._checkpoint_at >= CHECKPOINT_S
+            or self.job.state is not JobState.TRANSFERRING
+        ):
+            self._allow_further(number)
+        block = self._image[number * record.block_size : (number + 1) * record.block_size]
+        if self.meter.profile.pad_last_block:
+            block = block.ljust(record.block_size, b"\0")
+        result = session.send_block(number, block)
+        if result:
+            return self._block_refused(number, result)
+        view.blocks.add(number)
+        view.swept = False
+        self._count(number)
+        if now_s - self._progress_at >= PROGRESS_S:
+            self._post_progress()
+        return "sent a block"
+
+    def _block_refused(self, number: int, result: int) -> str:
+        message = f"the meter refuses block {number} (action-result {result})"
+        self._busy_blocks += 1
+        if result == _TEMPORARY_FAILURE and self._busy_blocks <= MAX_BUSY_BLOCKS:
+            self.wake_at = self._clock.monotonic() + BUSY_BLOCK_S
+            return message
+        return self.fail(_BlockRefusedError(message, detail=f"ACTION result {result}"))
+
+    def _verify(self, session: Session) -> str:
+        """Whatever the meter answers, its status decides, and everything is looked at again before activation."""
+        view = self.view
+        assert view.record is not None
+        view.record = replace(view.record, verifies=view.record.verifies + 1)
+        view.verified_at_s = view.now_s
+        self._save(state=JobState.VERIFYING, message="", record=self._record_with_blocks(view.record.ceiling))
+        self.keeps_line = False
+        answer = self._act(image_transfer.VERIFY, session)
+        view.verify_answered = True
+        view.device_name = view.status = view.activate_info = None
+        self._progressed()
+        return f"verification ordered, the meter answered {answer}"
+
+    def _activate(self, session: Session) -> str:
+        """Once: after this only looking is left (invariant 6)."""
+        view = self.view
+        assert view.record is not None
+        view.record = replace(view.record, activate_decided=True)
+        view.activated_at_s = view.now_s
+        self._save(state=JobState.ACTIVATING, message="", record=view.record, activated_at=self._clock.now())
+        # The meter restarts: this association is over, and taking leave would only wait for an answer.
+        session.alive = False
+        view.forget()
+        answer = self._act(image_transfer.ACTIVATE, session)
+        self._progressed()
+        return f"activation ordered, the meter answered {answer}"
+
+    def _act(self, method: int, session: Session) -> str:
+        try:
+            session.act(self._method(method), image_transfer.no_data())
+        except AccessError as error:
+            self.job = replace(self.job, detail=error.detail)
+            return error.detail
+        return "success"
+
+    def _wait(self, step: Wait) -> str:
+        self._enter(step.state, message=step.why)
+        self.view.status = None
+        if step.state is JobState.CONFIRMING:
+            self.view.version = None
+        self.wake_at = self._clock.monotonic() + step.delay_s
+        return f"{step.why}; {step.delay_s:.0f} s"
+
+    # -- what is durable -----------------------------------------------------------------------------------------
+
+    def _first_view(self) -> MeterView:
+        """What an earlier process, or an earlier campaign of ours in this meter, left durable."""
+        view = MeterView(now_s=self._clock.monotonic(), version_before=self.job.version_before)
+        view.record = self.job.record
+        if view.record is None and (left := self._store.last_record(self.job.meter_id)) is not None:
+            # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew.
+            view.record = replace(left, initiates=0, activate_decided=False)
+        if view.record is not None and view.record.activate_decided:
+            view.activated_at_s = view.now_s - self.meter.profile.reconnect_after_s
+        if view.record is not None and not self.job.blocks_total:
+            total = -(-view.record.image_size // view.record.block_size)
+            self.job = replace(self.job, blocks_total=total)
+        return view
+
+    def _note_sent_before(self) -> None:
+        if self.view.record is not None:
+            self._sent = BlockSet(self.job.blocks_total, self.view.record.acked)
+
+    def _allow_further(self, number: int) -> None:
+        """A checkpoint: what is acknowledged, and how far may be sent until the next one."""
+        assert self.view.record is not None
+        now_s = self._clock.monotonic()
+        elapsed_s = now_s - self._rate_since
+        ahead = FIRST_AHEAD_BLOCKS
+        if self._rate_blocks and elapsed_s > 0:
+            ahead = max(ahead, int(self._rate_blocks / elapsed_s * CHECKPOINT_S * 1.25))
+        ceiling = min(max(self.view.record.ceiling, number + ahead), self.job.blocks_total - 1)
+        self._checkpoint_at = now_s
+        record = self._record_with_blocks(ceiling)
+        self._save(state=JobState.TRANSFERRING, message="", code=None, record=record)
+
+    def _record_with_blocks(self, ceiling: int) -> TransferRecord:
+        record, blocks = self.view.record, self.view.blocks
+        assert record is not None
+        self.view.record = replace(
+            record, ceiling=ceiling, acked=bytes(blocks) if blocks is not None else record.acked
+        )
+        return self.view.record
+
+    def _enter(self, state: JobState | None, *, message: str = "") -> None:
+        if state is not None and state is not self.job.state:
+            self._save(state=state, message=message)
+
+    def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
+        detail = detail or (self.job.detail if code else "")
+        self._save(
+            state=state, code=code, message=message, detail=detail, next_try_at=None,
+            finished_at=self._clock.now(), record=None if state is JobState.UPDATED else self.view.record,
+        )  # fmt: skip
+        self._board.drop(("progress", *self.key))
+        return f"{state}: {message}"
+
+    def _save(self, **changes: Any) -> None:
+        before = self.job.state
+        if changes.get("state") is None:
+            changes["state"] = before
+        blocks = self.view.blocks
+        if blocks is not None:
+            changes.setdefault("blocks_done", blocks.count)
+        changes.setdefault("started_at", self.job.started_at or self._clock.now())
+        changes |= {"blocks_sent": self._blocks_sent, "blocks_resent": self._blocks_resent}
+        self.job = self._store.save_job(replace(self.job, **changes))
+        if self.job.state is not before:
+            _log_change(self.job)
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def _count(self, number: int) -> None:
+        self._rate_blocks += 1
+        self._busy_blocks = 0
+        self._blocks_sent += 1
+        self._blocks_resent += number in self._sent
+        self._sent.add(number)
+        if self.job.tries:
+            self._progressed()
+
+    def _progressed(self) -> None:
+        self.job = replace(self.job, tries=0)
+
+    def _post_progress(self) -> None:
+        blocks, record = self.view.blocks, self.view.record
+        assert blocks is not None
+        assert record is not None
+        now_s = self._progress_at = self._clock.monotonic()
+        per_s = self._rate_blocks / max(now_s - self._rate_since, 1e-3)
+        value = {
+            "state": str(self.job.state),
+            "blocks_done": blocks.count,
+            "blocks_total": blocks.total,
+            "bytes_per_s": round(per_s * record.block_size),
+            "eta_s": round((blocks.total - blocks.count) / per_s) if per_s else None,
+        }
+        self._board.post(("progress", *self.key), value)
+
+    def _method(self, number: int) -> apdu.Method:
+        return image_transfer.method(apdu.obis(self.meter.profile.image_object), number)
+
+
+class _NotNowError(MeterError):
+    code = Code.T_ASSOCIATION
+    retryable = True
+
+
+class _BlockRefusedError(MeterError):
+    code = Code.T_BLOCK
+    retryable = True
+
+
+def _log_change(job: Job) -> None:
+    line = f"{job.meter_id} on {job.port}, campaign {job.campaign_id}: {job.state}"
+    if job.code is not None:
+        line += f" {job.code}"
+    if job.message:
+        line += f": {job.message}"
+    if job.state is JobState.FAILED and job.code is not None:
+        log.warning("%s. %s", line, ADVICE[job.code])
+    else:
+        log.info("%s", line)

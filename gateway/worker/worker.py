@@ -1,0 +1,346 @@
+"""The worker of one port: `step()` does one exchange with one meter and says what it did and when to come back.
+
+It owns the line and at most one association at a time. While one meter erases, verifies or reboots, the line serves the
+next. What is due is asked of the Store afresh; what is in hand is only what makes the next exchange quick.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from gateway.board import Board, port_actor
+from gateway.clock import Clock
+from gateway.errors import (
+    AccessError,
+    AssociationError,
+    BusyError,
+    Code,
+    GatewayError,
+    LinkLostError,
+    MeterError,
+    NotFoundError,
+    PortError,
+    SecurityError,
+    StateError,
+)
+from gateway.link.port import Port
+from gateway.link.session import Counters, Session, read_public_counter
+from gateway.model import (
+    Authentication,
+    CampaignState,
+    Errand,
+    Job,
+    JobState,
+    Meter,
+    MeterKeys,
+    PortKind,
+    PortSettings,
+    Reply,
+    ReplyStatus,
+    Security,
+    StepReport,
+)
+from gateway.store import Store
+from gateway.supply.images import ImageStore
+from gateway.transfer import Done, Failed, Wait
+from gateway.worker.probe import probe
+from gateway.worker.transfer_run import TransferRun
+
+KEEP_SESSION_S = 20.0
+"""An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
+default, IEC 62056-46); for longer waits the meter is left."""
+MAX_COUNTER_JUMP = 1 << 20
+"""How far an unprotected counter of a meter is believed (a forged one would lock the meter for ever)."""
+COUNTER_MARGIN = 16
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Serves the meters of one port. Single-threaded: whoever calls `step()` owns it."""
+
+    def __init__(
+        self,
+        settings: PortSettings,
+        *,
+        meters: Mapping[str, Meter],
+        keys: Mapping[str, MeterKeys],
+        system_title: bytes,
+        store: Store,
+        images: ImageStore,
+        board: Board,
+        clock: Clock,
+        open_port: Callable[[PortSettings], Port],
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._meters = meters
+        self._keys = keys
+        self._title = system_title
+        self._store = store
+        self._images = images
+        self._board = board
+        self._clock = clock
+        self._open_port = open_port
+        self._random = random_octets
+        self._actor = port_actor(settings.name)
+        self._bell = board.bell(self._actor)
+        self._look = True
+        self._look_at: float | None = None
+        self._runs: dict[tuple[str, str], TransferRun] = {}
+        self._counters: dict[str, Counters] = {}
+        self._port: Port | None = None
+        self._session: Session | None = None
+        self._session_meter = ""
+
+    def step(self) -> StepReport:
+        """One exchange with one meter, or one errand, or the finding that nothing is due. Never waits between
+        exchanges. Only errors of this project's own tree are caught here."""
+        now_s = self._clock.monotonic()
+        self._board.beat(self._actor, now_s)
+        if self._bell.is_set():
+            self._bell.clear()
+            self._look = True
+        if self._look:
+            errand = self._store.take_errand(self._settings.name)
+            if errand is not None:
+                return StepReport(self._run_errand(errand), now_s)
+            self._drop_cancelled()
+        run = self._choose()
+        if run is None:
+            return self._rest()
+        sentence = self._advance(run)
+        if run.ended:
+            self._drop(run)
+        return StepReport(f"{run.meter.id}: {sentence}", self._clock.monotonic())
+
+    def close(self) -> None:
+        """Leave the meters and the line, and make durable what they acknowledged."""
+        for run in self._runs.values():
+            run.checkpoint()
+        self._leave_meter()
+        self._close_port()
+
+    # -- who is next ---------------------------------------------------------------------------------------------
+
+    def _choose(self) -> TransferRun | None:
+        """The meter whose association is open goes on; else the one that waits longest; else a new job."""
+        holder = self._holder()
+        if holder is not None:
+            return holder if self._is_due(holder) else None
+        due = [run for run in self._runs.values() if self._is_due(run)]
+        for run in due:
+            if run.meter.id == self._session_meter:
+                return run
+        if due:
+            return min(due, key=lambda run: run.wake_at)
+        return self._take_job()
+
+    def _is_due(self, run: TransferRun) -> bool:
+        return run.wake_at <= self._clock.monotonic()
+
+    def _holder(self) -> TransferRun | None:
+        """The transfer whose association may not be broken, if there is one."""
+        if self._session is None or not self._session.alive:
+            return None
+        for run in self._runs.values():
+            if run.keeps_line and run.meter.id == self._session_meter:
+                return run
+        return None
+
+    def _take_job(self) -> TransferRun | None:
+        now_s = self._clock.monotonic()
+        if not self._look and (self._look_at is None or now_s < self._look_at):
+            return None
+        job = self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs))
+        if job is None:
+            self._look = False
+            self._look_at = self._when(self._store.next_due_at(self._settings.name))
+            return None
+        return self._begin(job)
+
+    def _when(self, moment: datetime | None) -> float | None:
+        if moment is None:
+            return None
+        return self._clock.monotonic() + max(1.0, (moment - self._clock.now()).total_seconds())
+
+    def _begin(self, job: Job) -> TransferRun | None:
+        campaign = self._store.campaign(job.campaign_id)
+        assert campaign is not None
+        if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
+            self._end(job, JobState.CANCELLED, message="cancelled")
+            return None
+        try:
+            meter = self._meters.get(job.meter_id)
+            if meter is None:
+                raise NotFoundError(f"meter {job.meter_id} is no longer configured")
+            image = self._images.read(campaign.sha256)
+        except GatewayError as error:
+            self._end(job, JobState.FAILED, code=error.code, message=error.message)
+            return None
+        run = TransferRun(
+            job, campaign, meter, image, store=self._store, board=self._board, clock=self._clock
+        )
+        self._runs[run.key] = run
+        return run
+
+    def _end(self, job: Job, state: JobState, *, message: str, code: Code | None = None) -> None:
+        """End a job that was not begun in this process."""
+        self._store.save_job(
+            replace(job, state=state, code=code, message=message, finished_at=self._clock.now())
+        )
+
+    def _drop_cancelled(self) -> None:
+        for run in list(self._runs.values()):
+            if self._store.campaign_state(run.job.campaign_id) is not CampaignState.CANCELLING:
+                continue
+            if run.view.record is None or not run.view.record.activate_decided:
+                run.cancel()
+                self._drop(run)
+
+    def _drop(self, run: TransferRun) -> None:
+        self._runs.pop(run.key, None)
+        self._look = True
+        if run.meter.id == self._session_meter:
+            self._leave_meter()
+
+    def _rest(self) -> StepReport:
+        """Nothing is due: leave a meter that would only wait, and say when to come back."""
+        wakes = [run.wake_at for run in self._runs.values()]
+        if self._look_at is not None:
+            wakes.append(self._look_at)
+        wake_at = min(wakes, default=None)
+        if self._session is not None and self._holder() is None:
+            patience_s = self._clock.monotonic() + KEEP_SESSION_S
+            own = [run.wake_at for run in self._runs.values() if run.meter.id == self._session_meter]
+            if not own or min(own) > patience_s:
+                self._leave_meter()
+        return StepReport("nothing is due", wake_at)
+
+    # -- one job ---------------------------------------------------------------------------------------------------
+
+    def _advance(self, run: TransferRun) -> str:
+        try:
+            step = run.decide()
+            if isinstance(step, Wait | Done | Failed):
+                return run.perform(step, None)
+            if self._session is None or not self._session.alive or self._session_meter != run.meter.id:
+                run.associated(self._associate(run.meter))
+                return "associated"
+            return run.perform(step, self._session)
+        except StateError as error:
+            # Somebody else ended the job (a cancel); the Store is right.
+            self._drop(run)
+            return error.message
+        except MeterError as error:
+            self._lose_meter(error)
+            return run.fail(error)
+
+    def _lose_meter(self, error: MeterError) -> None:
+        """After an error the association counts for nothing, and a connection or a line that failed neither."""
+        self._session = None
+        self._session_meter = ""
+        if isinstance(error, PortError) or self._settings.kind is PortKind.TCP:
+            self._close_port()
+
+    def _associate(self, meter: Meter) -> Session:
+        self._leave_meter()
+        if self._port is None:
+            self._port = self._open_port(self._settings)
+        keys = self._keys.get(meter.id, MeterKeys())
+        session = Session(
+            self._port, self._settings, meter, keys,
+            system_title=self._title, counters=self._counters_of(meter, keys), clock=self._clock,
+            random_octets=self._random,
+        )  # fmt: skip
+        session.open()
+        self._session, self._session_meter = session, meter.id
+        return session
+
+    def _leave_meter(self) -> None:
+        session, meter_id = self._session, self._session_meter
+        self._session, self._session_meter = None, ""
+        if session is not None and session.alive:
+            session.close()
+        for run in self._runs.values():
+            if run.meter.id == meter_id:
+                run.view.forget()
+
+    def _close_port(self) -> None:
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+
+    # -- invocation counters (invariant 7) ---------------------------------------------------------------------------
+
+    def _counters_of(self, meter: Meter, keys: MeterKeys) -> Counters:
+        counters = self._counters.get(meter.id)
+        if counters is None:
+            if _needs_counters(meter) and self._store.counter(meter.id) is None:
+                self._store.seed_counter(meter.id, self._first_counter(meter, keys))
+            counters = Counters(lambda count: self._store.reserve_counters(meter.id, count))
+            self._counters[meter.id] = counters
+        return counters
+
+    def _first_counter(self, meter: Meter, keys: MeterKeys) -> int:
+        """Before the first ciphered contact: what the keys file says, else what the meter says, within limits."""
+        if keys.initial_counter is not None:
+            return keys.initial_counter
+        assert self._port is not None
+        remedy = "set initial_counter for this meter in keys.toml"
+        try:
+            counter = read_public_counter(self._port, self._settings, meter, clock=self._clock)
+        except (AccessError, AssociationError, LinkLostError) as error:
+            raise SecurityError(
+                f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}",
+                detail=error.detail,
+            ) from None
+        if counter >= MAX_COUNTER_JUMP:
+            raise SecurityError(
+                f"{meter.id} says, unprotected, that its counter is {counter}; up to {MAX_COUNTER_JUMP} is believed; "
+                f"if it is right, {remedy}"
+            )
+        return counter + COUNTER_MARGIN
+
+    # -- errands -------------------------------------------------------------------------------------------------------
+
+    def _run_errand(self, errand: Errand) -> str:
+        try:
+            data = self._probe(errand)
+        except GatewayError as error:
+            reply = Reply(
+                errand.cmd_id, ReplyStatus.FAILED, error.code, error.message, error.retryable,
+                {"detail": error.detail} if error.detail else {},
+            )  # fmt: skip
+        else:
+            reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
+        self._store.finish_errand(errand, reply)
+        return f"{errand.verb} {errand.meter_id}: {reply.code or reply.status}"
+
+    def _probe(self, errand: Errand) -> dict[str, object]:
+        meter = self._meters.get(errand.meter_id)
+        if meter is None:
+            raise NotFoundError(f"no meter {errand.meter_id}")
+        holder = self._holder()
+        if holder is not None and holder.meter.id != meter.id:
+            raise BusyError(
+                f"{holder.meter.id} is being updated in one unbroken association; try again later"
+            )
+        try:
+            session = self._session
+            if session is None or not session.alive or self._session_meter != meter.id:
+                session = self._associate(meter)
+            return probe(session, meter)
+        except MeterError as error:
+            self._lose_meter(error)
+            for run in self._runs.values():
+                if run.meter.id == meter.id:
+                    run.view.doubt()
+            raise
+
+
+def _needs_counters(meter: Meter) -> bool:
+    return meter.security is not Security.NONE or meter.authentication is Authentication.HLS_GMAC
