@@ -18,7 +18,7 @@ from gateway.errors import WireError
 MAX_DEPTH = 16
 """Levels of nesting. Standard classes need six at the most (Blue Book)."""
 
-MAX_ELEMENTS = 4096
+MAX_ELEMENTS = 2048
 """Values in one message, counted over all levels: what decodes within 10 ms on a small computer."""
 
 
@@ -169,8 +169,8 @@ def members(data: Data) -> tuple[Data, ...]:
     """The members of a structure, the elements of an array, compact or not; WireError for any other value."""
     if isinstance(data.value, CompactArray):
         return data.value.elements
-    if data.tag not in (Tag.ARRAY, Tag.STRUCTURE):
-        raise WireError(f"{data.tag.name.lower()}, a structure or an array expected")
+    if data.tag not in (Tag.ARRAY, Tag.STRUCTURE) or not isinstance(data.value, tuple):
+        raise WireError(f"{data.tag.name.lower()}, a structure or an array with its members expected")
     return cast("tuple[Data, ...]", data.value)
 
 
