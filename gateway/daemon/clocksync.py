@@ -1,0 +1,53 @@
+"""Whether the time of day can be trusted (invariant 10): what the machine's time synchronisation says of itself.
+
+Asked are, in this order: systemd-timesyncd's mark, systemd-timedated (which knows what any NTP service told the
+kernel), chronyd. adjtimex(2) is not called: a service with systemd's `@system-service` filter is killed for it.
+A machine without any of them counts as not synchronised.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+SYNCED = "synced"
+UNSYNCED = "unsynced"
+UNCHECKED = "unchecked"
+"""`require_synced_clock = false`: nobody looked."""
+
+_TIMESYNCD_MARK = Path("run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8)
+_CHRONYD_SOCKET = Path("run/chrony/chronyd.sock")
+_ASK_TIMEOUT_S = 5.0
+
+
+def clock_state(required: bool, *, root: Path = Path("/")) -> str:
+    """SYNCED, UNSYNCED or UNCHECKED, at this moment. Asks other processes: at most some seconds."""
+    if not required:
+        return UNCHECKED
+    if (root / _TIMESYNCD_MARK).exists():
+        return SYNCED
+    if _says("timedatectl", "show", "--property=NTPSynchronized", "--value").strip() == "yes":
+        return SYNCED
+    if (root / _CHRONYD_SOCKET).exists() and _leap_status(_says("chronyc", "-c", "tracking")) == "Normal":
+        return SYNCED
+    return UNSYNCED
+
+
+def _leap_status(tracking: str) -> str:
+    """The last field of `chronyc -c tracking`: Normal, Insert second, Delete second or Not synchronised."""
+    return tracking.strip().rpartition(",")[2]
+
+
+def _says(*command: str) -> str:
+    try:
+        answer = subprocess.run(  # noqa: S603 (fixed words, found on PATH as an administrator set it)
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ASK_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout if answer.returncode == 0 else ""
