@@ -1,0 +1,50 @@
+"""Virtual meters on virtual lines: honest, strict meters that a gateway can be judged by, and every way they and
+their lines can fail.
+
+    spec       what a meter is                                   `MeterSpec`
+    faults     what goes wrong, as one structure of data         `Faults`, `Noise`, `Mishap`
+    history    what happened to a meter                          `History`, `Event`, `What`
+    meter      links + associations + objects, with power        `VirtualMeter`
+      link         secondary station of HDLC
+      association  AARQ to RLRQ, HLS, ciphering, counters
+      services     GET, SET, ACTION on
+      objects      what a meter has, of it
+      image          Image Transfer, class 18
+    medium     octets between a gateway and meters: time, noise, who hears what
+    line       in process on virtual time                        `VirtualLine`, `VirtualClock`
+    pty        in real time on a pty or a TCP port               `PtyLine`, `TcpLine`, `serve`
+
+The same meters work on every line. Virtual lines are as deterministic as their users: the same specs, faults, seeds
+and requests give the same octets at the same virtual times.
+"""
+
+from gateway.simulator.clock import VirtualClock
+from gateway.simulator.faults import A7, NONE, Bitmap, Erasing, Faults, Mishap, Noise, Then
+from gateway.simulator.history import Event, History, What
+from gateway.simulator.line import VirtualLine
+from gateway.simulator.meter import VirtualMeter
+from gateway.simulator.pty import PtyLine, TcpLine, serve
+from gateway.simulator.spec import PUBLIC_CLIENT, MeterSpec, several
+
+__all__ = [
+    "A7",
+    "NONE",
+    "PUBLIC_CLIENT",
+    "Bitmap",
+    "Erasing",
+    "Event",
+    "Faults",
+    "History",
+    "MeterSpec",
+    "Mishap",
+    "Noise",
+    "PtyLine",
+    "TcpLine",
+    "Then",
+    "VirtualClock",
+    "VirtualLine",
+    "VirtualMeter",
+    "What",
+    "serve",
+    "several",
+]

@@ -1,0 +1,115 @@
+"""The COSEM objects of a virtual meter, and who may do what with them (Blue Book)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from gateway.simulator.clock import EPOCH
+from gateway.simulator.history import History, What
+from gateway.simulator.image import ImageTransfer, Outcome
+from gateway.simulator.spec import MeterSpec
+from gateway.wire import axdr, image_transfer
+from gateway.wire.apdu import ActionResult, Attribute, DataAccessResult, Method, obis
+from gateway.wire.axdr import Data
+
+LOGICAL_DEVICE_NAME = obis("0-0:42.0.0.255")
+ASSOCIATION = obis("0-0:40.0.0.255")
+CLOCK = obis("0-0:1.0.0.255")
+
+DATA_CLASS = 1
+CLOCK_CLASS = 8
+ASSOCIATION_CLASS = 15
+
+
+class Objects:
+    """Dispatches attributes and methods. The public client reads what is public; nobody else is a guest here."""
+
+    def __init__(
+        self, spec: MeterSpec, image: ImageTransfer, history: History, client_counter: Callable[[], int]
+    ) -> None:
+        self._image = image
+        self._history = history
+        self._image_object = obis(spec.image_object)
+        counter = obis(spec.counter_object)
+        self._classes = {
+            LOGICAL_DEVICE_NAME: DATA_CLASS,
+            obis(spec.firmware_object): DATA_CLASS,
+            counter: DATA_CLASS,
+            CLOCK: CLOCK_CLASS,
+            ASSOCIATION: ASSOCIATION_CLASS,
+            self._image_object: image_transfer.CLASS_ID,
+        }
+        self._public = {LOGICAL_DEVICE_NAME, counter, CLOCK}
+        name = spec.logical_device_name.encode()
+        self._values: dict[bytes, Callable[[float], Data]] = {
+            LOGICAL_DEVICE_NAME: lambda _: axdr.octet_string(name),
+            obis(spec.firmware_object): lambda _: axdr.octet_string(image.active_version.encode()),
+            counter: lambda _: axdr.u32(client_counter()),
+            CLOCK: _time_of_day,
+        }
+
+    def get(self, attribute: Attribute, now_s: float, *, public: bool) -> Data | DataAccessResult:
+        """The value of an attribute, or why there is none."""
+        class_id, instance, number = attribute
+        wrong = self._wrong(class_id, instance)
+        if wrong:
+            return DataAccessResult(wrong)
+        if public and instance not in self._public:
+            return DataAccessResult.READ_WRITE_DENIED
+        if number == 1:
+            return axdr.octet_string(instance)
+        if instance == self._image_object:
+            self._history.note(now_s, What.GET, number)
+            return self._image.get(number, now_s)
+        if number == 2 and instance in self._values:
+            return self._values[instance](now_s)
+        return DataAccessResult.OBJECT_UNDEFINED
+
+    def set(self, attribute: Attribute, value: Data, *, public: bool) -> int:
+        """A DataAccessResult."""
+        class_id, instance, number = attribute
+        wrong = self._wrong(class_id, instance)
+        if wrong:
+            return wrong
+        if public or instance != self._image_object:
+            return DataAccessResult.READ_WRITE_DENIED
+        return self._image.set(number, value)
+
+    def invoke(self, method: Method, argument: Data | None, now_s: float, *, public: bool) -> Outcome:
+        """What became of a method."""
+        class_id, instance, number = method
+        wrong = self._wrong(class_id, instance)
+        if wrong:
+            return Outcome(wrong)
+        if public or instance != self._image_object:
+            return Outcome(ActionResult.READ_WRITE_DENIED)
+        return self._image.invoke(number, argument, now_s)
+
+    def _wrong(self, class_id: int, instance: bytes) -> int:
+        """The result for an object that is not there as it was asked for; 0: it is. GET, SET and ACTION share the
+        numbers."""
+        found = self._classes.get(instance)
+        if found is None:
+            return DataAccessResult.OBJECT_UNDEFINED
+        return 0 if found == class_id else DataAccessResult.OBJECT_CLASS_INCONSISTENT
+
+
+def _time_of_day(now_s: float) -> Data:
+    """Attribute 2 of the clock: the meter counts from the same moment as all virtual time, in UTC."""
+    now: datetime = EPOCH + timedelta(seconds=now_s)
+    return axdr.octet_string(
+        now.year.to_bytes(2, "big")
+        + bytes(
+            (
+                now.month,
+                now.day,
+                now.isoweekday(),
+                now.hour,
+                now.minute,
+                now.second,
+                now.microsecond // 10_000,
+            )
+        )
+        + bytes((0, 0, 0))
+    )
