@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.errors import WireError
 from gateway.wire import cosem as part
-from gateway.wire.axdr import Data, Reader
+from gateway.wire.axdr import Data
 from gateway.wire.cosem import (
     Access,
     ActionOutcome,
@@ -28,6 +28,7 @@ from gateway.wire.cosem import (
     list_of,
     obis,
 )
+from gateway.wire.reader import Reader
 
 __all__ = [
     "Access",

@@ -13,7 +13,8 @@ from enum import IntEnum, IntFlag
 from gateway.errors import WireError
 from gateway.wire import apdu
 from gateway.wire.apdu import ConfirmedServiceError
-from gateway.wire.axdr import Reader, encode_length
+from gateway.wire.axdr import encode_length
+from gateway.wire.reader import Reader
 
 DLMS_VERSION = 6
 VAA_LOGICAL_NAME = 0x0007

@@ -1,25 +1,23 @@
 """A-XDR values as COSEM uses them: the tagged `Data` of the Blue Book and its octets (IEC 61334-6, Green Book
 "A-XDR"; tags from the COSEM ASN.1, `Data ::= CHOICE`).
 
-Whatever comes from outside is read through a `Reader`: every read is checked, nesting and the number of
-elements are bounded, so that no octets can make a decoder allocate, recurse or work without end. Raises
-`WireError` and nothing else.
+Nesting and the number of values are bounded: no octets can make a decoder recurse, allocate or work without end.
+Raises `WireError` and nothing else.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, cast
 
 from gateway.errors import WireError
+from gateway.wire.reader import Reader
 
 MAX_DEPTH = 16
 """Levels of nesting. Standard classes need six at the most (Blue Book)."""
-
-MAX_ELEMENTS = 2048
-"""Values in one message, counted over all levels: what decodes within 10 ms on a small computer."""
 
 
 class Tag(IntEnum):
@@ -185,7 +183,7 @@ def encode(data: Data) -> bytes:
 def decode(octets: bytes) -> Data:
     """The one value that `octets` are; WireError if they are short, too many or not A-XDR."""
     reader = Reader(octets)
-    data = reader.data()
+    data = read(reader)
     reader.finish()
     return data
 
@@ -193,7 +191,7 @@ def decode(octets: bytes) -> Data:
 def decode_at(octets: bytes, start: int) -> tuple[Data, int]:
     """The value that begins at `start`, and where it ends."""
     reader = Reader(octets, start)
-    return reader.data(), reader.position
+    return read(reader), reader.position
 
 
 def encode_length(length: int) -> bytes:
@@ -210,150 +208,10 @@ def decode_length(octets: bytes, start: int) -> tuple[int, int]:
     return reader.length(), reader.position
 
 
-class Reader:
-    """A cursor over octets from outside. Every method raises WireError when there are too few of them."""
-
-    __slots__ = ("_end", "_left", "_octets", "position")
-
-    def __init__(self, octets: bytes, start: int = 0) -> None:
-        self._octets = octets
-        self._end = len(octets)
-        self._left = MAX_ELEMENTS
-        self.position = start
-
-    def take(self, count: int) -> bytes:
-        """The next `count` octets."""
-        start = self.position
-        end = start + count
-        if end > self._end:
-            raise WireError(f"{self._end - start} octets left at {start}, {count} expected")
-        self.position = end
-        return self._octets[start:end]
-
-    def u8(self) -> int:
-        position = self.position
-        if position >= self._end:
-            raise WireError(f"no octets left at {position}, 1 expected")
-        self.position = position + 1
-        return self._octets[position]
-
-    def u16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "big")
-
-    def flag(self) -> bool:
-        """The octet before something optional: 00 absent, 01 present."""
-        value = self.u8()
-        if value > 1:
-            raise WireError(f"{value:02x} at {self.position - 1}, 00 (absent) or 01 (present) expected")
-        return value == 1
-
-    def length(self) -> int:
-        """A length in one of the definite forms."""
-        first = self.u8()
-        if first < 0x80:
-            return first
-        if not 0x81 <= first <= 0x84:
-            raise WireError(f"length {first:02x} at {self.position - 1}, 00 to 7f or 81 to 84 expected")
-        return int.from_bytes(self.take(first - 0x80), "big")
-
-    def counted(self) -> bytes:
-        """Octets after their length."""
-        return self.take(self.length())
-
-    def count(self) -> int:
-        """The number of elements that follow, each of at least one octet."""
-        count = self.length()
-        if count > self._end - self.position:
-            raise WireError(f"{count} elements in {self._end - self.position} octets at {self.position}")
-        self._spend(count)
-        return count
-
-    def rest(self) -> bytes:
-        """All that is left."""
-        return self.take(self._end - self.position)
-
-    def more(self) -> bool:
-        """Something is left."""
-        return self.position < self._end
-
-    def finish(self) -> None:
-        """WireError if anything is left."""
-        if self.position != self._end:
-            raise WireError(f"{self._end - self.position} octets too many after {self.position}")
-
-    def data(self) -> Data:
-        """A tagged value."""
-        self._spend(1)
-        return self._contents(_tag(self.u8()), 0)
-
-    # private: values without their tag
-
-    def _contents(self, tag: Tag, depth: int) -> Data:
-        if (number := _NUMBERS.get(tag)) is not None:
-            return Data(tag, number.unpack(self.take(number.size))[0])
-        match tag:
-            case Tag.NULL:
-                return Data(tag)
-            case Tag.OCTET_STRING:
-                return Data(tag, self.counted())
-            case Tag.ARRAY | Tag.STRUCTURE:
-                depth = _deeper(depth)
-                count = self.count()
-                return Data(tag, tuple([self._contents(_tag(self.u8()), depth) for _ in range(count)]))
-            case Tag.BOOLEAN:
-                return Data(tag, self.u8() != 0)
-            case Tag.BIT_STRING:
-                length = self.length()
-                return Data(tag, BitString(self.take((length + 7) // 8), length))
-            case Tag.VISIBLE_STRING:
-                return Data(tag, self.counted().decode("latin-1"))
-            case Tag.UTF8_STRING:
-                return Data(tag, _utf8(self.counted()))
-            case Tag.COMPACT_ARRAY:
-                return Data(tag, self._compact_array(_deeper(depth)))
-            case _:
-                return Data(tag, self.take(_DATES[tag]))
-
-    def _compact_array(self, depth: int) -> CompactArray:
-        description = self._description(depth)
-        contents = Reader(self.counted())
-        contents._left = self._left
-        elements = []
-        while contents.more():
-            before = contents.position
-            elements.append(contents._described(description, depth))
-            if contents.position == before:
-                raise WireError("compact array whose elements take no room")
-        self._left = contents._left
-        return CompactArray(description, tuple(elements))
-
-    def _description(self, depth: int) -> TypeDescription:
-        self._spend(1)
-        tag = _tag(self.u8())
-        if tag is Tag.ARRAY:
-            repeat = self.u16()
-            return TypeDescription(tag, (self._description(_deeper(depth)),), repeat)
-        if tag is Tag.STRUCTURE:
-            depth = _deeper(depth)
-            return TypeDescription(tag, tuple([self._description(depth) for _ in range(self.count())]))
-        return TypeDescription(tag)
-
-    def _described(self, description: TypeDescription, depth: int) -> Data:
-        self._spend(1)
-        tag, types, repeat = description
-        if tag is Tag.ARRAY:
-            return Data(tag, tuple([self._described(types[0], depth) for _ in range(repeat)]))
-        if tag is Tag.STRUCTURE:
-            return Data(tag, tuple([self._described(member, depth) for member in types]))
-        return self._contents(tag, depth)
-
-    def _spend(self, elements: int) -> None:
-        self._left -= elements
-        if self._left < 0:
-            raise WireError(f"more than {MAX_ELEMENTS} elements in one message")
+def read(reader: Reader) -> Data:
+    """The tagged value that comes next."""
+    reader.spend(1)
+    return _read(reader, 0)
 
 
 # -- private --------------------------------------------------------------------------------------------------
@@ -375,14 +233,64 @@ _NUMBERS = {
     Tag.FLOAT64: struct.Struct(">d"),
 }
 _DATES = {Tag.DATE_TIME: 12, Tag.DATE: 5, Tag.TIME: 4}
-_TAGS = {int(tag): tag for tag in Tag}
 
 
-def _tag(number: int) -> Tag:
-    tag = _TAGS.get(number)
-    if tag is None:
-        raise WireError(f"{number:02x} is no tag of a COSEM value")
-    return tag
+def _read(reader: Reader, depth: int) -> Data:
+    tag, contents = _kind(reader.u8())
+    return Data(tag, contents(reader, depth))
+
+
+def _read_members(reader: Reader, depth: int) -> tuple[Data, ...]:
+    depth = _deeper(depth)
+    return tuple([_read(reader, depth) for _ in range(reader.count())])
+
+
+def _read_bits(reader: Reader, _: int) -> BitString:
+    length = reader.length()
+    return BitString(reader.take((length + 7) // 8), length)
+
+
+def _read_utf8(reader: Reader, _: int) -> str:
+    try:
+        return reader.counted().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise WireError(f"utf8-string that is not UTF-8 at octet {error.start}") from None
+
+
+def _read_compact_array(reader: Reader, depth: int) -> CompactArray:
+    depth = _deeper(depth)
+    description = _read_description(reader, depth)
+    end = reader.length() + reader.position
+    elements = []
+    while (start := reader.position) < end:
+        elements.append(_read_described(reader, description, depth))
+        if reader.position == start:
+            raise WireError("compact array whose elements take no room")
+    if start != end:
+        raise WireError(f"compact array whose contents end at {end}, inside an element")
+    return CompactArray(description, tuple(elements))
+
+
+def _read_description(reader: Reader, depth: int) -> TypeDescription:
+    reader.spend(1)
+    tag = _kind(reader.u8()).tag
+    if tag is Tag.ARRAY:
+        repeat = reader.u16()
+        return TypeDescription(tag, (_read_description(reader, _deeper(depth)),), repeat)
+    if tag is Tag.STRUCTURE:
+        depth = _deeper(depth)
+        return TypeDescription(tag, tuple([_read_description(reader, depth) for _ in range(reader.count())]))
+    return TypeDescription(tag)
+
+
+def _read_described(reader: Reader, description: TypeDescription, depth: int) -> Data:
+    reader.spend(1)
+    tag, types, repeat = description
+    if tag is Tag.ARRAY:
+        return Data(tag, tuple([_read_described(reader, types[0], depth) for _ in range(repeat)]))
+    if tag is Tag.STRUCTURE:
+        return Data(tag, tuple([_read_described(reader, type_, depth) for type_ in types]))
+    return Data(tag, _KINDS[tag].contents(reader, depth))
 
 
 def _deeper(depth: int) -> int:
@@ -391,11 +299,44 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def _utf8(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise WireError(f"utf8-string that is not UTF-8 at octet {error.start}") from None
+def _number(layout: struct.Struct) -> Callable[[Reader, int], Value]:
+    unpack, size = layout.unpack, layout.size
+    return lambda reader, _: cast("int | float", unpack(reader.take(size))[0])
+
+
+def _fixed(size: int) -> Callable[[Reader, int], Value]:
+    return lambda reader, _: reader.take(size)
+
+
+class _Kind(NamedTuple):
+    tag: Tag
+    contents: Callable[[Reader, int], Value]
+    """Reads a value without its tag; the number is the depth it stands at."""
+
+
+_KINDS: dict[int, _Kind] = {
+    kind.tag: kind
+    for kind in (
+        _Kind(Tag.NULL, lambda _, __: None),
+        _Kind(Tag.ARRAY, _read_members),
+        _Kind(Tag.STRUCTURE, _read_members),
+        _Kind(Tag.BOOLEAN, lambda reader, _: reader.u8() != 0),
+        _Kind(Tag.BIT_STRING, _read_bits),
+        _Kind(Tag.OCTET_STRING, lambda reader, _: reader.counted()),
+        _Kind(Tag.VISIBLE_STRING, lambda reader, _: reader.counted().decode("latin-1")),
+        _Kind(Tag.UTF8_STRING, _read_utf8),
+        _Kind(Tag.COMPACT_ARRAY, _read_compact_array),
+        *[_Kind(tag, _number(layout)) for tag, layout in _NUMBERS.items()],
+        *[_Kind(tag, _fixed(size)) for tag, size in _DATES.items()],
+    )
+}
+
+
+def _kind(number: int) -> _Kind:
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise WireError(f"{number:02x} is no tag of a COSEM value")
+    return kind
 
 
 def _encode_contents(data: Data) -> bytes:
@@ -445,7 +386,7 @@ def _encode_description(description: TypeDescription) -> bytes:
     tag, types, repeat = description
     head = bytes((tag,))
     if tag is Tag.ARRAY:
-        head += repeat.to_bytes(2, "big")
+        head += _pack(Tag.LONG_UNSIGNED, repeat)
     elif tag is Tag.STRUCTURE:
         head += encode_length(len(types))
     return head + b"".join([_encode_description(member) for member in types])

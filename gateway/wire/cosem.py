@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from gateway.errors import WireError
 from gateway.wire import axdr
-from gateway.wire.axdr import Data, Reader, encode_length
+from gateway.wire.axdr import Data, encode_length
+from gateway.wire.reader import Reader
 
 _OBIS = re.compile(r"(\d{1,3})-(\d{1,3}):(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 
@@ -200,7 +201,7 @@ def _write_access(access: Access | None) -> bytes:
 
 
 def _read_access(reader: Reader) -> Access | None:
-    return Access(reader.u8(), reader.data()) if reader.flag() else None
+    return Access(reader.u8(), axdr.read(reader)) if reader.flag() else None
 
 
 def _write_selection(selection: Selection) -> bytes:
@@ -218,7 +219,7 @@ def _write_data_or_result(value: Data | int) -> bytes:
 def _read_data_or_result(reader: Reader) -> Data | int:
     if reader.flag():
         return DATA_ACCESS_RESULT.read(reader)  # type: ignore[no-any-return]
-    return reader.data()
+    return axdr.read(reader)
 
 
 def _write_raw_or_result(raw: bytes, failure: int | None) -> bytes:
@@ -280,8 +281,8 @@ U32 = number(4)
 FLAG = Part(lambda value: b"\x01" if value else b"\x00", lambda reader: reader.u8() != 0)
 RAW = Part(lambda raw: encode_length(len(raw)) + raw, Reader.counted)
 DATE_TIME = Part(RAW.write, _read_date_time)
-DATA = Part(axdr.encode, Reader.data)
-OPTIONAL_DATA = Part(_write_optional_data, lambda reader: reader.data() if reader.flag() else None)
+DATA = Part(axdr.encode, axdr.read)
+OPTIONAL_DATA = Part(_write_optional_data, lambda reader: axdr.read(reader) if reader.flag() else None)
 DATA_ACCESS_RESULT = result(DataAccessResult)
 ACTION_RESULT = result(ActionResult)
 STATE_ERROR = result(ExceptionState)

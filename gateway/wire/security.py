@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from gateway.errors import SecurityError, WireError
-from gateway.wire.axdr import Reader, encode_length
+from gateway.wire.axdr import encode_length
+from gateway.wire.reader import Reader
 
 TAG_OCTETS = 12
 TITLE_OCTETS = 8

@@ -13,7 +13,6 @@ from gateway.errors import WireError
 from gateway.wire import axdr
 from gateway.wire.axdr import (
     MAX_DEPTH,
-    MAX_ELEMENTS,
     BitString,
     CompactArray,
     Data,
@@ -21,8 +20,7 @@ from gateway.wire.axdr import (
     Tag,
     TypeDescription,
 )
-
-DATE_TIME_FIELDS = DateTime._fields
+from gateway.wire.reader import MAX_ELEMENTS
 
 
 @pytest.mark.parametrize("vector", vectors(kind="axdr-data", valid=True), ids=str)
@@ -101,6 +99,7 @@ def test_a_value_in_the_midst_of_octets_tells_where_it_ends():
     Data(Tag.VISIBLE_STRING, "€"),
     Data(Tag.BIT_STRING, BitString(b"\x00\x00", 8)),
     Data(Tag.ARRAY, None),
+    Data(Tag.COMPACT_ARRAY, CompactArray(TypeDescription(Tag.ARRAY, (TypeDescription(Tag.ENUM),), 65536), ())),
     Data(Tag.COMPACT_ARRAY, CompactArray(TypeDescription(Tag.UNSIGNED), (axdr.u16(1),))),
     Data(Tag.COMPACT_ARRAY, CompactArray(TypeDescription(Tag.STRUCTURE), (axdr.structure(axdr.null()),))),
 ])  # fmt: skip
