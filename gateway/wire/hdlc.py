@@ -349,11 +349,13 @@ class Parameters:
         values: dict[int, int] = {}
         at, end = 3, 3 + info[2]
         while at < end:
-            value = info[at + 2 : at + 2 + info[at + 1]] if at + 1 < end else b""
-            if not value or at + 2 + len(value) > end or len(value) != info[at + 1]:
+            value_at = at + 2
+            next_at = value_at + info[at + 1] if value_at <= end else end + 1
+            if next_at > end:
                 raise WireError(f"HDLC parameters {info.hex()}: parameter {info[at]} is cut off")
-            values[info[at]] = int.from_bytes(value, "big")
-            at += 2 + len(value)
+            if next_at > value_at:
+                values[info[at]] = int.from_bytes(info[value_at:next_at], "big")
+            at = next_at
         parameters = cls(
             values.get(_MAX_INFO_TX, 128),
             values.get(_MAX_INFO_RX, 128),
