@@ -75,7 +75,7 @@ class Mosquitto:
     def start(self) -> None:
         """Start and wait until it listens."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
+        with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._binary, "-c", self._configuration()], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -83,9 +83,7 @@ class Mosquitto:
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise BrokerMissingError(
-                    f"mosquitto did not start: {self._log.read_text(errors='replace')[-2000:]}"
-                )
+                raise BrokerMissingError(f"mosquitto did not start: {self.log()[-2000:]}")
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -103,6 +101,10 @@ class Mosquitto:
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
 
+    def log(self) -> str:
+        """What it wrote so far: every packet with its sender."""
+        return self._log_file.read_text(errors="replace")
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -111,19 +113,20 @@ class Mosquitto:
         self.stop()
 
     @property
-    def _log(self) -> Path:
+    def _log_file(self) -> Path:
         return self._directory / "mosquitto.log"
 
     def _configuration(self) -> Path:
         lines = [
             f"listener {self.port} 127.0.0.1",
-            "allow_anonymous true",
             "persistence true",
             f"persistence_location {self._directory}/",
             "log_type all",
             "user root",  # started by root it would become a user who may not write here; ignored otherwise
             self._settings,
         ]
+        if "allow_anonymous" not in self._settings:
+            lines.append("allow_anonymous true")
         if self._acl:
             rules = self._directory / "acl"
             rules.write_text(self._acl)

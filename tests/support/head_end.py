@@ -1,0 +1,117 @@
+"""The other side of the broker: what a utility's head-end does with commands and replies."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+
+@dataclass(frozen=True)
+class Heard:
+    topic: str
+    payload: bytes
+    retain: bool
+    correlation: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.payload)
+
+
+class HeadEnd:
+    """A client of a broker on loopback that hears `topics`, with a session that outlives the broker. In its own
+    thread; connects again by itself."""
+
+    def __init__(self, port: int, *topics: str, client_id: str = "head-end") -> None:
+        self._topics = topics
+        self._changed = threading.Condition()
+        self._heard: list[Heard] = []
+        self._subscribed = False
+        arguments: dict[str, Any] = {"client_id": client_id, "protocol": paho.MQTTv5}
+        if hasattr(paho, "CallbackAPIVersion"):
+            arguments["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
+        client: Any = paho.Client(**arguments)
+        self._client = client
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 1)
+        properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=3600)
+        self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        self._wait(lambda: self._subscribed, 10, "was never subscribed")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str = "",
+        correlation: bytes = b"",
+    ) -> None:
+        """Send, and wait until the broker has it."""
+        properties = _properties(PacketTypes.PUBLISH)
+        if response_topic:
+            properties.ResponseTopic = response_topic
+        if correlation:
+            properties.CorrelationData = correlation
+        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+
+    def heard(self, topic: str = "") -> list[Heard]:
+        """Everything heard so far, or what came on one topic."""
+        with self._changed:
+            return [heard for heard in self._heard if topic in ("", heard.topic)]
+
+    def wait_for(self, topic: str, count: int = 1, timeout_s: float = 10) -> list[Heard]:
+        """What came on `topic`, as soon as it is at least `count`."""
+        self._wait(lambda: len(self.heard(topic)) >= count, timeout_s, f"never heard {count} on {topic}")
+        return self.heard(topic)
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not condition():
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise AssertionError(f"{otherwise}; heard: {[heard.topic for heard in self._heard]}")
+                self._changed.wait(left_s)
+
+    def _on_connect(self, client: Any, *_: Any) -> None:
+        options = SubscribeOptions(qos=1, retainAsPublished=True)
+        client.subscribe([(topic, options) for topic in self._topics])
+
+    def _on_subscribe(self, *_: Any) -> None:
+        with self._changed:
+            self._subscribed = True
+            self._changed.notify_all()
+
+    def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
+        correlation = getattr(message.properties, "CorrelationData", b"")
+        with self._changed:
+            self._heard.append(Heard(message.topic, message.payload, bool(message.retain), correlation))
+            self._changed.notify_all()
+
+
+def _properties(packet_type: int, **values: Any) -> Any:
+    properties: Any = Properties(packet_type)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
