@@ -57,7 +57,6 @@ class StoredImage(GXDLMSImageTransfer):
         self.identifier, self.imageSize, self.blocks = bytes(identifier), int(size), {}
         self.imageActivateInfo = []
         self.imageTransferStatus = ImageTransferStatus.IMAGE_TRANSFER_INITIATED
-        self.show_bitmap()
         return ErrorCode.OK
 
     def take_block(self, parameters):
@@ -68,7 +67,6 @@ class StoredImage(GXDLMSImageTransfer):
             return ErrorCode.UNMATCHED_TYPE
         self.received[int(number)] += 1
         self.blocks[int(number)] = bytes(value)
-        self.show_bitmap()
         return ErrorCode.OK
 
     def verify(self, parameters):
@@ -90,11 +88,13 @@ class StoredImage(GXDLMSImageTransfer):
     def count(self):
         return -(-self.imageSize // self.imageBlockSize)
 
-    def show_bitmap(self):
-        self.imageTransferredBlocksStatus = "".join("01"[n in self.blocks] for n in range(self.count))
-        missing = (n for n in range(self.count) if n not in self.blocks)
-        self.imageFirstNotTransferredBlockNumber = next(missing, self.count)
-
     def getValue(self, settings, e):
-        e.byteArray = e.index == 7  # it comes encoded from gurux
+        missing = [number for number in range(self.count) if number not in self.blocks]
+        match e.index:
+            case 3:
+                self.imageTransferredBlocksStatus = "".join("01"[n in self.blocks] for n in range(self.count))
+            case 4:
+                self.imageFirstNotTransferredBlockNumber = missing[0] if missing else self.count
+            case 7:
+                e.byteArray = True  # it comes encoded from gurux
         return super().getValue(settings, e)

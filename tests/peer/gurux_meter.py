@@ -6,7 +6,8 @@ run as published; what is overridden here mends it through its classes:
 
 - `handleRequest` calls what does not exist and deciphers requests with shifted arguments: replaced by `receive`;
 - the answers to SNRM and DISC read an object that is None, the RLRE has wrong lengths: built here;
-- the AARE leaves out the length of the meter's system title, and an association resets the counter of the cipher;
+- the AARE has wrong lengths where there is a system title or a challenge, and an association sets the counter of the
+  cipher back;
 - the dispatch of ACTION makes a list of what is none, and the objects behind it (association, Image Transfer) make
   numbers of octet-strings: invoked here;
 - GET asks the server for methods, and its settings for a name, that are not there: they are given here.
@@ -17,11 +18,13 @@ windows above 1, repair of lost or repeated frames (it drops what it does not ex
 """
 
 import sys
+from collections import Counter
 
 from gurux_dlms import (
     GXDLMS,
     AesGcmParameter,
     ConnectionState,
+    GetCommandType,
     GXByteBuffer,
     GXCiphering,
     GXDLMSChippering,
@@ -62,6 +65,7 @@ sys.modules[GXDLMSChippering.__module__].print = lambda *_: None
 PUBLIC_CLIENT = 16
 
 CALLING_TITLE = 0xA6
+CHALLENGE = 0xAA
 USER_INFORMATION = 0xBE
 
 RELEASE_RESPONSE = bytes.fromhex("6303800100")
@@ -80,18 +84,23 @@ class Cipher(GXCiphering):
 
     def reset(self):
         self.security = Security.NONE
+        self.dedicatedKey = None
 
 
-class AnswerBuffer(GXByteBuffer):
-    """`generateAARE` writes `A4 08 04 <nothing> title`: this adds what is missing and corrects the outer length."""
+class AareBuffer(GXByteBuffer):
+    """What `generateAARE` writes into. It leaves the length out of `A4 08 04 <here> title`, and makes the outer lengths
+    of the title and of the challenge (`AA 10 80 10 ...`) two too short."""
 
     def setUInt8(self, *args):
-        if args:
-            super().setUInt8(*args)
-        else:
-            title_length = self.getUInt8(len(self) - 2)
-            super().setUInt8(2 + title_length, len(self) - 2)
-            super().setUInt8(title_length)
+        before = len(self) - 2
+        if not args:
+            length = self.getUInt8(before)
+            super().setUInt8(2 + length, before)
+            super().setUInt8(length)
+            return
+        if args == (0x80,) and self.getUInt8(before) == CHALLENGE:
+            super().setUInt8(2 + self.getUInt8(before + 1), before + 1)
+        super().setUInt8(*args)
 
 
 class GuruxMeter(GXDLMSSecureServer):
@@ -101,7 +110,6 @@ class GuruxMeter(GXDLMSSecureServer):
         """`interface`: `InterfaceType.HDLC` or `InterfaceType.WRAPPER`."""
         super().__init__(True, interface)
         self.model = model
-        self.replyData = AnswerBuffer()
         self.settings.cipher = Cipher(model.system_title)
         self.settings.cipher.blockCipherKey = model.encryption_key
         self.settings.cipher.authenticationKey = model.authentication_key
@@ -124,6 +132,9 @@ class GuruxMeter(GXDLMSSecureServer):
         self.refusals = 0
         """Wrong passwords, proofs, tags and counters that were offered."""
         self.used_counters = set()
+        self.seen = Counter()
+        """How often a message did not fit ("segments in" and "segments out" of HDLC, "blocks out" of GET), and how
+        often the "dedicated key" deciphered one."""
         self.initialized = True  # its `initialize` appends a list to a list of objects
 
     # -- octets in, octets out ------------------------------------------------------------------------------------
@@ -170,11 +181,13 @@ class GuruxMeter(GXDLMSSecureServer):
                 return self.take_down_link()
             case _ if control & 0x03 == 0x01:  # RR: the next segment of our answer, or just alive
                 if len(self.replyData):
+                    self.seen["segments out"] += 1
                     return GXDLMS.getHdlcFrame(
                         self.settings, self.settings.getNextSend(False), self.replyData
                     )
                 return GXDLMS.getHdlcFrame(self.settings, self.settings.getReceiverReady(), None)
             case _ if self.info.moreData & RequestTypes.FRAME:
+                self.seen["segments in"] += 1
                 return GXDLMS.getHdlcFrame(self.settings, self.settings.getReceiverReady(), None)
         return self.answer_apdu()
 
@@ -254,6 +267,7 @@ class GuruxMeter(GXDLMSSecureServer):
     def decipher(self):
         """Put the plain request in place of the ciphered one; its command, None if it is not genuine."""
         key = self.settings.cipher.dedicatedKey or self.model.encryption_key
+        self.seen["dedicated key"] += key is self.settings.cipher.dedicatedKey
         plain = self.genuine(self.info.data.array(), key)
         if plain is None:
             return None
@@ -279,20 +293,20 @@ class GuruxMeter(GXDLMSSecureServer):
         fields = _fields(self.info.data)
         self.settings.sourceSystemTitle = fields.get(CALLING_TITLE, b"")[2:]
         initiate = fields[USER_INFORMATION][2:]
-        if (
-            initiate[0] == Command.GLO_INITIATE_REQUEST
-            and self.genuine(initiate, self.model.encryption_key) is None
-        ):
+        self.replyData = AareBuffer()
+        ciphered = initiate[0] == Command.GLO_INITIATE_REQUEST
+        if ciphered and self.genuine(initiate, self.model.encryption_key) is None:
             if self.settings.interfaceType == InterfaceType.HDLC:
                 self.replyData.set(_GXCommon.LLC_REPLY_BYTES)
             _GXAPDU.generateAARE(
                 self.settings, self.replyData, AssociationResult.PERMANENT_REJECTED,
                 SourceDiagnostic.AUTHENTICATION_FAILURE, None, None, None,
             )  # fmt: skip
-            return
-        self.handleAarqRequest(self.info.data, None)
+        else:
+            self.handleAarqRequest(self.info.data, None)
         if self.settings.cipher.isCiphered():
             self.settings.cipher.invocationCounter += 1  # the initiate-response has used one
+        self.replyData = GXByteBuffer(self.replyData.array())
 
     def end_association(self):
         self.association.associationStatus = AssociationStatus.NON_ASSOCIATED
@@ -306,6 +320,7 @@ class GuruxMeter(GXDLMSSecureServer):
         if command == Command.METHOD_REQUEST:
             self.act(data, pending=status == AssociationStatus.ASSOCIATION_PENDING)
         elif command == Command.GET_REQUEST and status == AssociationStatus.ASSOCIATED:
+            self.seen["blocks out"] += data.getUInt8(data.position) == GetCommandType.NEXT_DATA_BLOCK
             GXDLMSLNCommandHandler.handleGetRequest(self.settings, self, data, self.replyData, None)
         else:
             self.say(NOT_ASSOCIATED)
