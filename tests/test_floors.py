@@ -14,7 +14,7 @@ FLOORS = {
     "wire": 2, "transfer": 2, "plan": 2, "config": 2, "supply": 2, "store": 2,
     "link": 3, "control": 3, "schedule": 3,
     "worker": 4, "supplier": 4, "uplink": 4, "simulator": 4,
-    "daemon": 5, "cli": 5,
+    "daemon": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 
 # Floor 1 knows itself: the model names the codes of errors, clocks are told in the model's words.
