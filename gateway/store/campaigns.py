@@ -96,11 +96,13 @@ class Campaigns(Commands):
         return {JobState(row["state"]): row["jobs"] for row in rows}
 
     def last_record(self, meter_id: str) -> TransferRecord | None:
-        """What the newest job that had one wrote about this meter, of whatever campaign: it tells our own
-        unfinished transfer from a stranger's."""
+        """What the newest job that began a transfer in this meter left unfinished, of whatever campaign: it tells
+        our own transfer from a stranger's. None after an update: that transfer is over."""
         row = self._row(
-            f"{_JOBS} WHERE jobs.meter_id = ? AND transfers.job IS NOT NULL ORDER BY jobs.number DESC LIMIT 1",
+            f"{_JOBS} WHERE jobs.meter_id = ? AND (transfers.job IS NOT NULL OR jobs.state = ?)"
+            " ORDER BY jobs.number DESC LIMIT 1",
             meter_id,
+            JobState.UPDATED,
         )
         return _job(row).record if row else None
 
@@ -112,7 +114,7 @@ class Campaigns(Commands):
         accepted = Reply(
             command.cmd_id,
             ReplyStatus.ACCEPTED,
-            data={"campaign_id": campaign.id, "state": campaign.state, "meters": list(campaign.meters)},
+            data={"campaign_id": campaign.id, "state": campaign.state, "meters": len(campaign.meters)},
         )
         with self._transaction() as database:
             reply = self._accept(database, command, accepted)
@@ -220,7 +222,7 @@ class Campaigns(Commands):
     def due_job(self, port: str, now: datetime, busy: Collection[tuple[str, str]] = ()) -> Job | None:
         """The next open job on this port that may be worked on now, of the oldest campaign, but none of `busy`
         (campaign and meter ids). None as well while the outbox is too full to tell what would happen."""
-        if self._outbox_full():
+        if self.outbox_full():
             return None
         query = f"{_DUE} AND (next_try_at IS NULL OR next_try_at <= ?) ORDER BY jobs.number"
         for row in self._rows(query, port, moment_text(now)):
@@ -234,7 +236,7 @@ class Campaigns(Commands):
         if not rows:
             return None
         now = self._clock.now()
-        if self._outbox_full():
+        if self.outbox_full():
             return now + FULL_OUTBOX_WAIT
         return min(_job(row).next_try_at or now for row in rows)
 
@@ -367,7 +369,8 @@ class Campaigns(Commands):
         row = database.execute("SELECT cmd_id FROM campaigns WHERE id = ?", (campaign.id,)).fetchone()
         good = campaign.state is CampaignState.SUCCEEDED
         status = ReplyStatus.DONE if good else ReplyStatus.FAILED
-        data = {"campaign_id": campaign.id, "state": campaign.state}
+        counts = self.job_counts(campaign.id)
+        data = {"campaign_id": campaign.id, "state": campaign.state, "counts": counts}
         self._answer(database, Reply(row["cmd_id"], status, campaign.code, campaign.message, data=data))
 
     def _tell_campaign(self, database: sqlite3.Connection, campaign: Campaign, *, who: str) -> None:

@@ -24,31 +24,34 @@ REPLIES_KEPT_AFTER_EXPIRY = timedelta(days=1)
 ERRANDS_PER_PORT = 32
 """How many reads may wait for one line (invariant 8)."""
 
-COMMANDS_LIMIT = 50_000
-"""Stored replies; at most a week's worth is kept anyway (invariant 8)."""
+COMMANDS_LIMIT = 20_000
+"""Commands that are remembered; more are refused until some expire (invariant 8)."""
+
+STORED_REPLY_LIMIT_BYTES = 4096
+"""A longer reply that was given at once is that of a read: it is not kept, but given afresh when asked again."""
 
 
 class Commands(Telling):
     """What was ordered and what was answered."""
 
     def stored_reply(self, cmd_id: str, body_sha256: str) -> Reply | None:
-        """The newest reply to a command that is known, or None. Raises ConflictError where the id was used for
-        another body."""
+        """The newest reply to a command that is known, or None: it is not, or its reply was too long to keep.
+        Raises ConflictError where the id was used for another body."""
         row = self._row("SELECT body_sha256, reply FROM commands WHERE cmd_id = ?", cmd_id)
         if row is None:
             return None
         if row["body_sha256"] != body_sha256:
             raise ConflictError(f"cmd_id {cmd_id} was used before for another command")
-        return reply_from(json.loads(row["reply"]))
+        return _reply(row)
 
     def reply_of(self, cmd_id: str) -> Reply | None:
         """The newest reply to a stored command, or None."""
         row = self._row("SELECT reply FROM commands WHERE cmd_id = ?", cmd_id)
-        return reply_from(json.loads(row["reply"])) if row else None
+        return _reply(row) if row else None
 
     def record(self, command: Command, reply: Reply) -> Reply:
-        """Store a command that is answered at once. Returns `reply`, or the one stored before (by another
-        thread meanwhile)."""
+        """Store a command that is answered at once. Returns `reply`, or the one that is stored already. Raises
+        BusyError (too many are remembered) and ConflictError."""
         with self._transaction() as database:
             return self._accept(database, command, reply)
 
@@ -123,15 +126,16 @@ class Commands(Telling):
     # -- for subclasses ---------------------------------------------------------------------------------------
 
     def _accept(self, database: sqlite3.Connection, command: Command, reply: Reply) -> Reply:
-        """Write a command with its first reply, unless it is there already. Raises ConflictError, BusyError."""
-        known = self.stored_reply(command.cmd_id, command.body_sha256)
-        if known:
-            return known
+        """Write a command with its first reply and send it, unless it has one. Raises ConflictError, BusyError."""
+        stored = self.stored_reply(command.cmd_id, command.body_sha256)
+        if stored:
+            return stored
         if database.execute("SELECT count(*) FROM commands").fetchone()[0] >= COMMANDS_LIMIT:
             raise BusyError(
-                f"{COMMANDS_LIMIT} commands are remembered already; the oldest are forgotten as they expire"
+                f"{COMMANDS_LIMIT} commands are remembered already; they are forgotten as they expire"
             )
         document = reply_document(reply)
+        kept = encoded(document).decode()
         values: dict[str, Sql] = {
             "cmd_id": command.cmd_id,
             "verb": command.verb,
@@ -140,9 +144,9 @@ class Commands(Telling):
             "reply_topic": command.reply_topic,
             "correlation": command.correlation,
             "expires": moment_text(command.expires),
-            "reply": encoded(document).decode(),
+            "reply": kept if len(kept) <= STORED_REPLY_LIMIT_BYTES else "",
         }
-        insert(database, "commands", values)
+        insert(database, "commands", values, verb="REPLACE")
         if command.reply_topic:
             self._send(database, command.reply_topic, document, correlation=command.correlation)
         return reply
@@ -178,6 +182,10 @@ def failed(cmd_id: str | None, error: GatewayError, status: ReplyStatus = ReplyS
     detail = {"detail": error.detail} if error.detail else {}
     data = {**_advice(error.code), **detail}
     return Reply(cmd_id, status, error.code, error.message, error.retryable, data)
+
+
+def _reply(row: sqlite3.Row) -> Reply | None:
+    return reply_from(json.loads(row["reply"])) if row["reply"] else None
 
 
 def _advice(code: Code) -> dict[str, str]:

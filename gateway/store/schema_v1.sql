@@ -105,9 +105,10 @@ CREATE TABLE events (
   document TEXT NOT NULL
 ) STRICT;
 
--- What must still reach the broker, in order of id; of a retained topic only the newest.
+-- What must still reach the broker, in order of id; of a retained topic only the newest. An id never comes again, even
+-- after the table was empty: the uplink goes on from the last one it sent.
 CREATE TABLE outbox (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   topic TEXT NOT NULL,
   payload BLOB NOT NULL,
   retain INTEGER NOT NULL,

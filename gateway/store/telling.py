@@ -51,7 +51,6 @@ class Telling(Counters):
         self._base = f"{root}/{gateway_id}" if gateway_id else ""
         self._outbox_limit_bytes = outbox_limit_bytes
         self._outbox_used_bytes: int | None = None
-        self._last_outbox_id = 0
         super().__init__(state_dir, clock, board)
         if self.set_aside:
             with self._transaction() as database:
@@ -61,7 +60,7 @@ class Telling(Counters):
 
     def outbox_batch(self, after_id: int, limit: int) -> list[OutboxRow]:
         """The next rows with an id above `after_id` (0: from the beginning), in the order in which they must go.
-        Ids rise for as long as this Store is open; a row may be gone meanwhile, replaced by a newer one."""
+        Ids never come again; a row may be gone meanwhile, replaced by a newer one."""
         rows = self._rows("SELECT * FROM outbox WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
         return [
             OutboxRow(row["id"], row["topic"], row["payload"], bool(row["retain"]), row["correlation"])
@@ -83,9 +82,16 @@ class Telling(Counters):
             return self._outbox_used_bytes
 
     def send_reply(self, reply: Reply, topic: str, correlation: bytes = b"") -> None:
-        """Answer once more, or what cannot be stored: a repeated or a malformed command."""
+        """Answer once more, or what cannot be stored: a repeated or a malformed command. Nothing is sent when the
+        outbox is beyond its limit: such replies are all that outsiders could fill the disk with."""
+        if self.outbox_bytes() >= self._outbox_limit_bytes:
+            return
         with self._transaction() as database:
             self._send(database, topic, reply_document(reply), correlation=correlation)
+
+    def outbox_full(self) -> bool:
+        """So much waits for the broker that what can wait should: running campaigns and reads over MQTT."""
+        return self.outbox_bytes() >= _PAUSE_FILL * self._outbox_limit_bytes
 
     # -- the audit --------------------------------------------------------------------------------------------
 
@@ -150,11 +156,7 @@ class Telling(Counters):
         correlation: bytes = b"",
     ) -> None:
         payload = encoded(document)
-        newest = database.execute("SELECT max(id) FROM outbox").fetchone()[0] or 0
-        # Kept in memory as well: an id must not come again when the table was empty meanwhile.
-        self._last_outbox_id = max(self._last_outbox_id, newest) + 1
         values = {
-            "id": self._last_outbox_id,
             "topic": topic,
             "payload": payload,
             "retain": retain,
@@ -177,10 +179,6 @@ class Telling(Counters):
     def _outbox_busy(self) -> bool:
         """No new campaigns from here on."""
         return self.outbox_bytes() >= _BUSY_FILL * self._outbox_limit_bytes
-
-    def _outbox_full(self) -> bool:
-        """Running campaigns wait from here on."""
-        return self.outbox_bytes() >= _PAUSE_FILL * self._outbox_limit_bytes
 
     def _count(self, change: int) -> None:
         if self._outbox_used_bytes is not None:

@@ -1,0 +1,172 @@
+"""One command in, one reply out, wherever it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.board import Board
+from gateway.clock import Clock
+from gateway.control.envelope import Envelope, check_age, cmd_id_of, read_document, read_envelope
+from gateway.control.schema import check_args
+from gateway.control.verbs import LATER_VERBS, VERBS, Verb, Verbs, over_mqtt
+from gateway.errors import (
+    AuthError,
+    BusyError,
+    ClockError,
+    CommandError,
+    GatewayError,
+    SchemaError,
+    StoreError,
+    VerbError,
+)
+from gateway.model import Command, Config, Reply, ReplyStatus
+from gateway.store import Store
+from gateway.store.commands import failed
+from gateway.store.documents import Document
+from gateway.supply.images import ImageStore
+
+SYNCED = "synced"
+
+
+class OriginKind(Enum):
+    MQTT = "mqtt"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a command came from, and where its replies go."""
+
+    kind: OriginKind
+    who: str
+    """For the audit: "mqtt", or "uid 1000 (pid 4711)"."""
+    retained: bool = False
+    reply_topic: str = ""
+    """Absolute; of commands over MQTT."""
+    correlation: bytes = b""
+
+
+class Controller:
+    """Takes commands from any thread. `info` is what the gateway says of itself."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        images: ImageStore,
+        board: Board,
+        clock: Clock,
+        version: str,
+        clock_state: Callable[[], str],
+    ) -> None:
+        """`clock_state` says "synced" or "unsynced"."""
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._clock_state = clock_state
+        self._verbs = Verbs(config, store=store, images=images, board=board, clock=clock, version=version)
+
+    def info(self) -> Document:
+        """Versions, verbs, ports and limits; the same until the next start."""
+        return self._verbs.info()
+
+    def handle(
+        self, raw: bytes, origin: Origin, verb: str | None = None, descriptor: int | None = None
+    ) -> Reply:
+        """Do what `raw` orders, or refuse it; durable when this returns.
+
+        Over MQTT every reply, whatever it says, is in the outbox when this returns: the caller only acknowledges
+        the message. Over the socket the caller sends it; a reply that says "accepted" to a read is followed by
+        another one in the Store (`Store.reply_of`).
+
+        `verb`: from the topic. `descriptor`: the file that came along; it stays the caller's. Raises nothing but
+        StoreError: nothing is durable, do not acknowledge.
+        """
+        try:
+            document = read_document(raw)
+        except SchemaError as error:
+            return self._refuse(None, error, origin)
+        try:
+            if origin.retained:
+                raise SchemaError(
+                    "a retained command is never done: publish commands without the retain flag"
+                )
+            envelope = read_envelope(document, verb)
+            known = self._store.stored_reply(envelope.cmd_id, envelope.body_sha256)
+        except StoreError:
+            raise
+        except GatewayError as error:
+            return self._refuse(cmd_id_of(document), error, origin)
+        if known is not None:
+            return self._send(known, origin)
+        return self._handle_new(envelope, origin, descriptor)
+
+    def _handle_new(self, envelope: Envelope, origin: Origin, descriptor: int | None) -> Reply:
+        command = _command(envelope, origin)
+        remember = origin.kind is OriginKind.MQTT
+        try:
+            verb = self._allowed(envelope, origin)
+            remember = remember or verb.changes
+            check_args(verb.name, envelope.args)
+            reply = verb.act(self._verbs, command, descriptor)
+        except StoreError:
+            raise
+        except GatewayError as error:
+            reply = failed(command.cmd_id, error, ReplyStatus.REJECTED)
+        if (
+            not remember
+        ):  # a read over the socket: it costs the disk nothing, and is answered afresh each time
+            return reply
+        try:
+            # A verb with a transaction of its own has stored its reply in it; then this changes nothing.
+            return self._store.record(command, reply)
+        except CommandError as error:
+            return self._refuse(command.cmd_id, error, origin)
+
+    def _allowed(self, envelope: Envelope, origin: Origin) -> Verb:
+        """The verb, if it may be done now and from there. Raises VerbError, SchemaError, AuthError, ClockError,
+        BusyError, ExpiredError."""
+        name = envelope.verb
+        if name in LATER_VERBS:
+            raise SchemaError(f"verb {name}: not supported yet")
+        verb = VERBS.get(name)
+        if verb is None:
+            raise VerbError(f"there is no verb {name!r}")
+        if origin.kind is OriginKind.MQTT and not over_mqtt(name, self._config):
+            raise AuthError(f"{name} is not allowed over MQTT")
+        trusted = not self._config.gateway.require_synced_clock or self._clock_state() == SYNCED
+        if verb.changes and origin.kind is OriginKind.MQTT and not trusted:
+            raise ClockError(
+                f"{name} over MQTT needs a synchronised clock: how old the command is, cannot be told"
+            )
+        if origin.kind is OriginKind.MQTT and not verb.changes and self._store.outbox_full():
+            raise BusyError("too many messages wait for the broker")
+        if trusted:
+            check_age(envelope, self._clock.now())
+        return verb
+
+    def _refuse(self, cmd_id: str | None, error: GatewayError, origin: Origin) -> Reply:
+        """Refuse what cannot be stored: it has no id, or that of another command."""
+        return self._send(failed(cmd_id, error, ReplyStatus.REJECTED), origin)
+
+    def _send(self, reply: Reply, origin: Origin) -> Reply:
+        if origin.reply_topic:
+            self._store.send_reply(reply, origin.reply_topic, origin.correlation)
+        return reply
+
+
+def _command(envelope: Envelope, origin: Origin) -> Command:
+    return Command(
+        cmd_id=envelope.cmd_id,
+        verb=envelope.verb,
+        args=envelope.args,
+        issued=envelope.issued,
+        expires=envelope.expires,
+        body_sha256=envelope.body_sha256,
+        who=origin.who,
+        reply_topic=origin.reply_topic,
+        correlation=origin.correlation,
+    )

@@ -1,0 +1,122 @@
+"""From the arguments of `campaign.submit` to a campaign with its jobs: every check that needs no Store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from gateway.errors import NotFoundError, PolicyError, SchemaError, SignatureError, SizeError
+from gateway.model import Campaign, CampaignState, Config, FirmwareSettings, Image, Job, Meter, Trust
+from gateway.supply.fetch import check_url
+from gateway.supply.images import ImageStore
+
+# What the contract names and is not built yet: only the value that changes nothing is taken (E_SCHEMA otherwise).
+_NOT_YET: dict[str, tuple[Any, ...]] = {
+    "window": (),
+    "activation": ({"when": "immediately"},),
+    "delivery": ("unicast",),
+    "canary": (0,),
+    "canary_soak": (),
+    "wave": (0,),
+    "max_failures": (),
+    "priority": (5,),
+    "not_after": (),
+    "dry_run": (False,),
+}
+
+
+def read_order(
+    args: Mapping[str, Any], config: Config, images: ImageStore, now: datetime
+) -> tuple[Campaign, tuple[Job, ...]]:
+    """The order in `args`, which have passed their schema. Raises SchemaError (not supported yet, identifier),
+    NotFoundError (meters, image), PolicyError, SignatureError, SizeError, DiskError."""
+    _refuse_later(args)
+    image = args["image"]
+    stored = _look_for_image(image, config.firmware, images)
+    meters = _targets(args["targets"], config)
+    campaign = Campaign(
+        id=args["campaign_id"],
+        sha256=image["sha256"],
+        identifier=_identifier(args["identifier"]),
+        meters=tuple(meter.id for meter in meters),
+        created_at=now,
+        url=image.get("url", ""),
+        image_size=stored.size if stored else _size(image),
+        expect_version=args.get("expect_version", ""),
+        firmware_object=args.get("firmware_object", ""),
+        take_over=args.get("take_over", False),
+        state=CampaignState.READY if stored else CampaignState.ACCEPTED,
+    )
+    return campaign, tuple(Job(campaign.id, meter.id, meter.port) for meter in meters)
+
+
+def _refuse_later(args: Mapping[str, Any]) -> None:
+    for name, harmless in _NOT_YET.items():
+        if name in args and args[name] not in harmless:
+            raise SchemaError(f"args.{name}: not supported yet")
+    if args["image"].get("manifest"):
+        raise SchemaError("args.image.manifest: not supported yet")
+    if args["image"].get("url", "").startswith("mqtt:"):
+        raise SchemaError("args.image.url: mqtt: is not supported yet, use https://")
+
+
+def _look_for_image(image: Mapping[str, Any], firmware: FirmwareSettings, images: ImageStore) -> Image | None:
+    """The stored image, or None where it may be fetched."""
+    if firmware.trust is not Trust.DIGEST:
+        raise SignatureError(
+            'no signature covers this image: [firmware] trust = "signed" wants a signed manifest'
+        )
+    if url := image.get("url"):
+        check_url(url, firmware)
+    size = _size(image)
+    stored = images.has(image["sha256"])
+    if stored is None:
+        if not url:
+            raise NotFoundError(
+                f"no image {image['sha256']} is stored here, and no url says where to fetch it"
+            )
+        if size is not None and size > firmware.quota_bytes:
+            raise PolicyError(f"the image has {size} octets, [firmware] quota is {firmware.quota_bytes}")
+    elif size not in (None, stored.size):
+        raise SizeError(f"the stored image has {stored.size} octets, ordered were {size}")
+    return stored
+
+
+def _size(image: Mapping[str, Any]) -> int | None:
+    return int(image["size"]) if "size" in image else None
+
+
+def _identifier(text: str) -> bytes:
+    if not text.startswith("hex:"):
+        return text.encode()
+    try:
+        octets = bytes.fromhex(text.removeprefix("hex:"))
+    except ValueError:
+        octets = b""
+    if not octets:
+        raise SchemaError("args.identifier: expected pairs of hex digits after hex:")
+    return octets
+
+
+def _targets(targets: Any, config: Config) -> Sequence[Meter]:
+    """The meters that are meant, in the order in which they were named or configured. Raises NotFoundError."""
+    match targets:
+        case list():
+            known = {meter.id: meter for meter in config.meters}
+            unknown = [name for name in targets if name not in known]
+            if unknown:
+                raise NotFoundError(f"no meter {', '.join(unknown[:10])}")
+            return [known[name] for name in targets]
+        case {"port": port}:
+            found = [meter for meter in config.meters if meter.port == port]
+            kind = f"on port {port}"
+        case {"profile": profile}:
+            found = [meter for meter in config.meters if meter.profile.name == profile]
+            kind = f"of profile {profile}"
+        case _:
+            found = list(config.meters)
+            kind = "at all"
+    if not found:
+        raise NotFoundError(f"there is no meter {kind}")
+    return found

@@ -1,0 +1,229 @@
+"""What each verb does."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from gateway.board import Board
+from gateway.clock import Clock
+from gateway.control.envelope import COMMAND_LIMIT_BYTES
+from gateway.control.orders import read_order
+from gateway.errors import DiskError, NotFoundError, SchemaError
+from gateway.model import Command, Config, Errand, Meter, PortSettings, Reply, ReplyStatus
+from gateway.store import Store
+from gateway.store.documents import Document, campaign_document, job_document, time_text
+from gateway.supply.images import ImageStore
+
+LISTED_CAMPAIGNS = 100
+"""`campaign.list` without a limit."""
+
+_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What is known of a verb before its arguments are looked at."""
+
+    name: str
+    act: Callable[[Verbs, Command, int | None], Reply]
+    """Does it; the number is a file descriptor, where one came along."""
+    changes: bool = False
+    """Changes something: wants a trusted clock over MQTT, and is remembered when asked over the socket."""
+    local: bool = False
+    """Only over the control socket."""
+
+
+class Verbs:
+    """The verbs, and all that they work on."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        store: Store,
+        images: ImageStore,
+        board: Board,
+        clock: Clock,
+        version: str,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._images = images
+        self._board = board
+        self._clock = clock
+        self._version = version
+
+    def info(self) -> Document:
+        """What this gateway is: for `info.get` and the retained topic. The same until the next start."""
+        config = self._config
+        return {
+            "v": 1,
+            "gateway": config.gateway.id,
+            "version": self._version,
+            "verbs": [verb.name for verb in VERBS.values()],
+            "mqtt_verbs": [name for name in VERBS if over_mqtt(name, config)],
+            "ports": [port.name for port in config.ports],
+            "meters": len(config.meters),
+            "limits": {
+                "command_bytes": COMMAND_LIMIT_BYTES,
+                "outbox_bytes": config.mqtt.outbox_limit_bytes if config.mqtt else None,
+                "firmware_bytes": config.firmware.quota_bytes,
+            },
+        }
+
+    def ping(self, command: Command, _descriptor: int | None) -> Reply:
+        return _done(command, {"ts": time_text(self._clock.now())})
+
+    def info_get(self, command: Command, _descriptor: int | None) -> Reply:
+        return _done(command, self.info())
+
+    def port_list(self, command: Command, _descriptor: int | None) -> Reply:
+        figures = self._board.values("port")
+        ports = [
+            {**_port(port), "meters": len(self._on(port.name)), **figures.get(("port", port.name), {})}
+            for port in self._config.ports
+        ]
+        return _done(command, {"ports": ports})
+
+    def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
+        jobs = {job.meter_id: job for port in self._config.ports for job in self._store.open_jobs(port.name)}
+        meters = []
+        for meter in self._config.meters:
+            job = jobs.get(meter.id)
+            now = {"campaign_id": job and job.campaign_id, "state": job and job.state}
+            meters.append({**_meter(meter), **now})
+        return _done(command, {"meters": meters})
+
+    def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:
+        name = command.args["meter"]
+        meter = next((meter for meter in self._config.meters if meter.id == name), None)
+        if meter is None:
+            raise NotFoundError(f"no meter {name}")
+        errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, command.args)
+        return self._store.add_errand(command, errand)
+
+    def image_add(self, command: Command, descriptor: int | None) -> Reply:
+        if descriptor is None:
+            raise SchemaError("image.add: expected a file descriptor along with the command")
+        image = self._images.add(
+            _chunks(descriptor),
+            expect_sha256=command.args.get("sha256", ""),
+            expect_size=int(command.args["size"]) if "size" in command.args else None,
+        )
+        return _done(command, {"sha256": image.sha256, "size": image.size})
+
+    def campaign_submit(self, command: Command, _descriptor: int | None) -> Reply:
+        campaign, jobs = read_order(command.args, self._config, self._images, self._clock.now())
+        return self._store.submit_campaign(command, campaign, jobs)
+
+    def campaign_cancel(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.cancel_campaign(command, command.args["campaign_id"])
+
+    def campaign_get(self, command: Command, _descriptor: int | None) -> Reply:
+        name = command.args["campaign_id"]
+        campaign = self._store.campaign(name)
+        if campaign is None:
+            raise NotFoundError(f"no campaign {name}")
+        now = self._clock.now()
+        progress = self._board.values("progress")
+        jobs = [
+            job_document(job, ts=now) | _progress(progress.get(("progress", name, job.meter_id), {}))
+            for job in self._store.jobs(name)
+        ]
+        snapshot = campaign_document(campaign, self._store.job_counts(name), ts=now)
+        return _done(command, {"campaign": snapshot, "jobs": jobs})
+
+    def campaign_list(self, command: Command, _descriptor: int | None) -> Reply:
+        now = self._clock.now()
+        campaigns = [
+            campaign_document(campaign, self._store.job_counts(campaign.id), ts=now)
+            for campaign in self._store.campaigns(int(command.args.get("limit", LISTED_CAMPAIGNS)))
+        ]
+        return _done(command, {"campaigns": campaigns})
+
+    def _on(self, port: str) -> list[Meter]:
+        return [meter for meter in self._config.meters if meter.port == port]
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("ping", Verbs.ping),
+        Verb("info.get", Verbs.info_get),
+        Verb("port.list", Verbs.port_list),
+        Verb("meter.list", Verbs.meter_list),
+        Verb("meter.probe", Verbs.meter_probe),
+        Verb("image.add", Verbs.image_add, changes=True, local=True),
+        Verb("campaign.submit", Verbs.campaign_submit, changes=True),
+        Verb("campaign.get", Verbs.campaign_get),
+        Verb("campaign.list", Verbs.campaign_list),
+        Verb("campaign.cancel", Verbs.campaign_cancel, changes=True),
+    )
+}
+
+LATER_VERBS = frozenset({
+    "port.scan", "port.hold", "port.release", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
+    "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
+    "window.set", "event.list", "agent.reload", "counter.adopt",
+})  # fmt: skip
+"""Verbs of the contract that are refused by name."""
+
+
+def over_mqtt(verb: str, config: Config) -> bool:
+    """Whether [commands] mqtt_verbs lets it in."""
+    return not VERBS[verb].local and any(fnmatchcase(verb, pattern) for pattern in config.commands.mqtt_verbs)
+
+
+def _done(command: Command, data: Mapping[str, Any]) -> Reply:
+    return Reply(command.cmd_id, ReplyStatus.DONE, data=data)
+
+
+def _port(port: PortSettings) -> Document:
+    return {
+        "port": port.name,
+        "kind": port.kind,
+        "device": port.device,
+        "address": port.address,
+        "framing": port.framing,
+        "baud": port.baud,
+        "parity": port.parity,
+    }
+
+
+def _meter(meter: Meter) -> Document:
+    return {
+        "meter": meter.id,
+        "port": meter.port,
+        "physical_address": meter.physical_address,
+        "logical_address": meter.logical_address,
+        "client": meter.client,
+        "authentication": meter.authentication,
+        "security": meter.security,
+        "profile": meter.profile.name,
+    }
+
+
+def _progress(latest: Mapping[str, Any]) -> Document:
+    """What the worker saw since its last checkpoint."""
+    shown = {name: latest[name] for name in ("blocks_done", "blocks_total", "eta_s") if name in latest}
+    return {**shown, "rate_bps": latest["bytes_per_s"]} if "bytes_per_s" in latest else shown
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    """The bytes of a regular file from its beginning; others (pipes, devices) could keep us waiting for ever."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SchemaError("image.add: expected the descriptor of a regular file")
+        offset = 0
+        while chunk := os.pread(descriptor, _CHUNK_BYTES, offset):
+            offset += len(chunk)
+            yield chunk
+    except OSError as error:
+        raise DiskError(
+            f"the file cannot be read: {error.strerror}", detail=f"errno {error.errno}"
+        ) from error
