@@ -169,13 +169,14 @@ VALUES = (
 ACCESSES = st.none() | st.builds(Access, U8, VALUES)
 SELECTIONS = st.lists(st.builds(Selection, ATTRIBUTES, ACCESSES)).map(tuple)
 RAW = st.binary(max_size=300)
+OUTCOMES = st.lists(st.builds(ActionOutcome, U8, st.none() | VALUES, st.none())).map(tuple)
 BLOCK = (st.booleans(), U32, RAW)
 MESSAGES = st.one_of(
     st.builds(apdu.GetRequest, INVOKES, ATTRIBUTES, ACCESSES),
     st.builds(apdu.GetNextRequest, INVOKES, U32),
     st.builds(apdu.GetListRequest, INVOKES, SELECTIONS),
     st.builds(apdu.GetResponse, INVOKES, VALUES | U8),
-    st.builds(apdu.GetBlockResponse, INVOKES, *BLOCK),
+    st.builds(apdu.GetBlockResponse, INVOKES, *BLOCK, st.none()),
     st.builds(apdu.GetListResponse, INVOKES, st.lists(VALUES | U8).map(tuple)),
     st.builds(apdu.SetRequest, INVOKES, ATTRIBUTES, VALUES, ACCESSES),
     st.builds(apdu.SetFirstBlockRequest, INVOKES, ATTRIBUTES, *BLOCK, ACCESSES),
@@ -185,12 +186,8 @@ MESSAGES = st.one_of(
     st.builds(apdu.ActionRequest, INVOKES, METHODS, st.none() | VALUES),
     st.builds(apdu.ActionListRequest, INVOKES, st.lists(METHODS).map(tuple), st.lists(VALUES).map(tuple)),
     st.builds(apdu.ActionFirstPblockRequest, INVOKES, METHODS, *BLOCK),
-    st.builds(apdu.ActionResponse, INVOKES, U8, VALUES),
-    st.builds(
-        apdu.ActionListResponse,
-        INVOKES,
-        st.lists(st.builds(ActionOutcome, U8, st.none() | VALUES)).map(tuple),
-    ),
+    st.builds(apdu.ActionResponse, INVOKES, U8, VALUES, st.none()),
+    st.builds(apdu.ActionListResponse, INVOKES, OUTCOMES),
     st.builds(apdu.DataNotification, U32, st.just(b"") | st.binary(min_size=12, max_size=12), VALUES),
     st.builds(apdu.GeneralBlockTransfer, st.booleans(), st.booleans(), st.integers(0, 63), U16, U16, RAW),
     st.builds(apdu.ExceptionResponse, U8, st.just(6), U32),

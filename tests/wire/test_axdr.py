@@ -32,9 +32,8 @@ def test_a_value_is_understood_and_written_back(vector):
         moment = DateTime.decode(data.value)
         found |= moment._asdict() | {"clock_status": f"{moment.clock_status:02x}"}
     assert found == expected
-    shortest = vector.octets.replace(
-        b"\x09\x82\x00\x05", b"\x09\x05"
-    )  # one is longer than needed, to be accepted
+    # One vector has a length in a longer form than needed, which is to be accepted.
+    shortest = vector.octets.replace(b"\x09\x82\x00\x05", b"\x09\x05")
     assert axdr.encode(data) == shortest
 
 
