@@ -80,7 +80,14 @@ class Verbs:
         return _done(command, {"ts": time_text(self._clock.now())})
 
     def info_get(self, command: Command, _descriptor: int | None) -> Reply:
-        return _done(command, self.info())
+        """What it is, and in `now` how it is: clock, connection to the broker, alarms."""
+        latest = self._board.values
+        now = {
+            "clock": latest("clock").get(("clock",)),
+            "uplink": latest("uplink").get(("uplink",)),
+            "alarms": {key[-1]: value for key, value in latest("alarm").items()},
+        }
+        return _done(command, {**self.info(), "now": now})
 
     def port_list(self, command: Command, _descriptor: int | None) -> Reply:
         figures = self._board.values("port")
