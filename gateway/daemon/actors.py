@@ -55,7 +55,7 @@ class ActorThread:
         self._bell = board.bell(name)
         self._hears_bell = hears_bell
         self._stopping = threading.Event()
-        self._last_error = ""
+        self._last_error = self._last_sentence = ""
         # A daemon thread: one that hangs in a system call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -98,7 +98,9 @@ class ActorThread:
             self._rest(self._clock.monotonic() + _AFTER_ERROR_S, self._stopping)
             return
         self._last_error = ""
-        log.debug("%s: %s", self.name, report.sentence)
+        if report.sentence != self._last_sentence:
+            self._last_sentence = report.sentence
+            log.debug("%s: %s", self.name, report.sentence)
         self._rest(report.wake_at, self._bell)
 
     def _rest(self, wake_at: float | None, until: threading.Event) -> None:

@@ -1,0 +1,21 @@
+"""What a person types: `meter-gateway`.
+
+`run`, `check`, `simulate` and `demo` work by themselves; everything else asks the running daemon over its control
+socket. Exit status: 0 done; 1 the operation failed (code and advice on stderr); 2 usage or configuration; 3 no
+daemon was reached; 130 interrupted.
+
+Files: `root` (the command itself, options, exit status), `client` (the control socket), `service` (run, check,
+status, probe), `campaigns` (campaign, image, update), `watch` (a campaign as it goes on), `text` (how things are
+shown), `simulate`, `demo`. A command's modules are imported when it is used: `status` must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point of `meter-gateway`; gives the exit status."""
+    from gateway.cli.root import run
+
+    return run(argv)

@@ -1,0 +1,157 @@
+"""The command `meter-gateway` itself: its options, its subcommands, its exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.cli.client import Client, NoDaemonError, RefusedError
+from gateway.cli.text import safe, say_json
+from gateway.errors import ConfigError, GatewayError
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """The exit status of every command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_DAEMON = 3
+    INTERRUPTED = 130
+
+
+class InterruptedWatchError(Exception):
+    """Ctrl-C while the daemon works on; the message says that it does, and how to look again."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the options say that every command takes."""
+
+    config: Path | None = None
+    as_json: bool = False
+
+    def connect(self) -> Client:
+        """A connection to the daemon of this configuration. Raises NoDaemonError, ConfigError."""
+        from gateway.config import control_socket
+
+        return Client(control_socket(self.config))
+
+
+_COMMANDS = {
+    "run": "gateway.cli.service:run",
+    "check": "gateway.cli.service:check",
+    "status": "gateway.cli.service:status",
+    "probe": "gateway.cli.service:probe",
+    "image": "gateway.cli.campaigns:image",
+    "campaign": "gateway.cli.campaigns:campaign",
+    "update": "gateway.cli.campaigns:update",
+    "simulate": "gateway.cli.simulate:simulate",
+    "demo": "gateway.cli.demo:demo",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand's module when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    desk = ctx.ensure_object(Desk)
+    if value:
+        setattr(desk, param.name or "", value)
+
+
+def shared_options(command: C) -> C:
+    """`--config` and `--json`, before or after the name of the subcommand. Gives the Desk to the function below."""
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Report as JSON."
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            expose_value=False,
+            callback=_remember,
+            help="Another file than /etc/meter-gateway/gateway.toml.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"meter-gateway {version('meter-gateway')}")
+        ctx.exit()
+
+
+@click.group("meter-gateway", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@shared_options
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit."
+)
+def root() -> None:
+    """Put firmware into electricity meters with DLMS/COSEM Image Transfer.
+
+    Exit status: 0 done, 1 failed, 2 usage or configuration, 3 no daemon reached, 130 interrupted.
+    """
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Run one command line; every way it can end has its exit status here."""
+    desk = Desk()
+    try:
+        result = root.main(args=argv, prog_name="meter-gateway", standalone_mode=False, obj=desk)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ConfigError as error:
+        return _complain("the configuration has mistakes:", *error.mistakes, exit_status=Exit.USAGE)
+    except NoDaemonError as error:
+        return _complain(error.message, exit_status=Exit.NO_DAEMON)
+    except RefusedError as error:
+        if desk.as_json:
+            say_json(dict(error.reply))
+        lines = [f"{error.reason}: {error.message}", error.detail, error.advice]
+        return _complain(*filter(None, lines), exit_status=Exit.FAILED)
+    except GatewayError as error:
+        return _complain(f"{error.code}: {error.message}", error.advice, exit_status=Exit.FAILED)
+    except InterruptedWatchError as error:
+        return _complain(str(error), exit_status=Exit.INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted", exit_status=Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python would complain again when it flushes at its end.
+        sys.stdout = None
+        return Exit.DONE
+    return result if isinstance(result, int) else Exit.DONE
+
+
+def _complain(*lines: str, exit_status: Exit) -> int:
+    first, *others = lines
+    click.echo(f"meter-gateway: {safe(first)}", err=True)
+    for line in others:
+        click.echo(f"  {safe(line)}", err=True)
+    return exit_status

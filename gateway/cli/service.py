@@ -1,0 +1,147 @@
+"""The daemon itself: `run`, `check`, `status`, and `probe`, the look at one meter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from gateway.cli.client import Document
+from gateway.cli.root import Desk, shared_options
+from gateway.cli.text import counts, say_json, table
+from gateway.model import TERMINAL_CAMPAIGN
+
+_ENDED = {state.value for state in TERMINAL_CAMPAIGN}
+
+
+@click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Log every step of every port.")
+@shared_options
+@click.pass_obj
+def run(desk: Desk, /, verbose: bool) -> int:
+    """Run the daemon in the foreground until SIGTERM."""
+    from gateway.daemon import process
+
+    return process.run(desk.config, verbose=verbose)
+
+
+@click.command()
+@shared_options
+@click.pass_obj
+def check(desk: Desk) -> None:
+    """Read the configuration and name every mistake in it; nothing is opened."""
+    from gateway import config
+
+    read = config.load(desk.config)
+    missing = [port.device for port in read.ports if port.device and not Path(port.device).exists()]
+    if desk.as_json:
+        say_json({"ports": len(read.ports), "meters": len(read.meters), "devices_missing": missing})
+        return
+    click.echo(f"the configuration is good: {len(read.ports)} ports, {len(read.meters)} meters")
+    for device in missing:
+        click.echo(f"  {device} is not there now")
+
+
+# -- status ---------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@shared_options
+@click.pass_obj
+def status(desk: Desk) -> None:
+    """Gateway, broker, clock, ports, meters, campaigns and alarms on one screen."""
+    with desk.connect() as client:
+        looks = {
+            verb: client.ask(verb)["data"]
+            for verb in ("info.get", "port.list", "meter.list", "campaign.list")
+        }
+    info, meters = looks["info.get"], looks["meter.list"]["meters"]
+    ports, campaigns = looks["port.list"]["ports"], looks["campaign.list"]["campaigns"]
+    if desk.as_json:
+        say_json({"info": info, "ports": ports, "meters": meters, "campaigns": campaigns})
+        return
+    now = info["now"]
+    facts = [
+        ("gateway", f"{info['gateway'] or '(no id)'}, version {info['version']}"),
+        ("broker", _broker(now["uplink"])),
+        ("clock", _clock(now["clock"])),
+        ("meters", counts(Counter(meter["state"] or "idle" for meter in meters))),
+        ("campaigns", counts(Counter(one["state"] for one in campaigns))),
+    ]
+    open_ones = [one for one in campaigns if one["state"] not in _ENDED]
+    sections = [
+        table(facts),
+        table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS")),
+        table([_campaign(one) for one in open_ones], head=("CAMPAIGN", "STATE", "METERS", "")),
+        table([(name, alarm["message"]) for name, alarm in now["alarms"].items()], head=("ALARM", ""))
+        or "no alarms",
+    ]
+    click.echo("\n\n".join(filter(None, sections)))
+
+
+def _broker(uplink: Document | None) -> str:
+    if uplink is None:
+        return "none configured, or not tried yet"
+    if uplink["online"]:
+        return f"connected since {uplink['since']}"
+    return f"not connected since {uplink['since']}: {uplink['reason'] or 'never reached'}"
+
+
+def _clock(clock: Document | None) -> str:
+    if clock is None:
+        return "?"
+    local = datetime.now(ZoneInfo(clock["timezone"]) if clock["timezone"] else None).astimezone()
+    return f"{clock['state']}, {local.isoformat(sep=' ', timespec='seconds')} {clock['timezone']}".rstrip()
+
+
+def _port(port: Document) -> tuple[object, ...]:
+    line = (
+        f"{port['device']} {port['baud']} baud" if port["device"] else f"{port['address']} {port['framing']}"
+    )
+    return port["port"], port["kind"], line, port["meters"]
+
+
+def _campaign(one: Document) -> tuple[object, ...]:
+    why = f"{one['code']}: {one['message']}" if one["code"] else one["message"]
+    return one["campaign_id"], one["state"], counts(one["counts"]), why
+
+
+# -- probe ----------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("meter")
+@shared_options
+@click.pass_obj
+def probe(desk: Desk, /, meter: str) -> None:
+    """Read all seven attributes of METER's Image Transfer object, its name and its firmware version."""
+    with desk.connect() as client:
+        data = client.await_done("meter.probe", {"meter": meter})["data"]
+    if desk.as_json:
+        say_json(data)
+    else:
+        click.echo(table([(name.replace("_", " "), _value(value)) for name, value in data.items()]))
+
+
+def _value(value: Any) -> str:
+    match value:
+        case {"error": message}:
+            return f"refused: {message}"
+        case {"name": name, "value": number}:
+            return f"{number} ({name.replace('_', ' ')})"
+        case {"blocks": blocks, "transferred": transferred}:
+            return f"{transferred} of {blocks} blocks"
+        case dict():
+            return ", ".join(f"{name} {inner}" for name, inner in value.items())
+        case []:
+            return "nothing"
+        case list():
+            return "; ".join(_value(entry) for entry in value)
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

@@ -1,0 +1,83 @@
+"""Virtual meters for `simulate` and `demo`: what they are, and the configuration of a gateway that serves them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.model import Authentication, MeterKeys, Security
+from gateway.simulator import MeterSpec, several
+from gateway.wire.hdlc import Address
+
+SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
+_FIRST_ADDRESS = 17
+
+
+def meters(
+    count: int, *, version: str, new_version: str, verify_s: float, reboot_s: float
+) -> list[MeterSpec]:
+    """Meters on one line, all with HLS-GMAC, everything authenticated and encrypted, and keys that are new."""
+    model = MeterSpec(
+        logical_device_name="SIM0000000000001",
+        address=Address(1, _FIRST_ADDRESS),
+        authentication=Authentication.HLS_GMAC,
+        security=Security.BOTH,
+        keys=MeterKeys(encryption_key=os.urandom(16), authentication_key=os.urandom(16)),
+        client_title=SYSTEM_TITLE,
+        version=version,
+        new_version=new_version,
+        erase_s=1.0,
+        verify_s=verify_s,
+        reboot_s=reboot_s,
+    )
+    return several(model, count)
+
+
+def meter_id(number: int) -> str:
+    """The id under which the gateway knows the meter, counted from 0."""
+    return f"MTR{number + 1:04d}"
+
+
+def write_configuration(
+    directory: Path, device: str, specs: Sequence[MeterSpec], sections: Mapping[str, Mapping[str, object]]
+) -> Path:
+    """gateway.toml and keys.toml for a gateway with one port, `device`, and these meters; `sections` are the
+    others. The path of gateway.toml."""
+    settings = [_table(f"[{name}]", values) for name, values in sections.items()]
+    settings.append(_table("[[ports]]", {"name": "rs485-1", "kind": "rs485", "device": device, "baud": 9600}))
+    secrets = []
+    for number, spec in enumerate(specs):
+        described = {
+            "id": meter_id(number),
+            "port": "rs485-1",
+            "physical_address": spec.address.lower,
+            "logical_address": spec.address.upper,
+            "client": spec.client,
+            "authentication": spec.authentication,
+            "security": spec.security,
+            "logical_device_name": spec.logical_device_name,
+            "profile": "virtual",
+        }
+        settings.append(_table("[[meters]]", described))
+        keys = {
+            "encryption_key": spec.keys.encryption_key.hex(),
+            "authentication_key": spec.keys.authentication_key.hex(),
+        }
+        secrets.append(_table(f"[meters.{meter_id(number)}]", keys))
+    quick = {"after_initiate": "1s", "reconnect_after": "5s"}
+    settings.append(_table("[profiles.virtual]", quick))
+    (directory / "gateway.toml").write_text("\n".join(settings), "utf-8")
+    with open(directory / "keys.toml", "w", encoding="utf-8", opener=_private) as file:
+        file.write("\n".join(secrets))
+    return directory / "gateway.toml"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _table(head: str, values: Mapping[str, object]) -> str:
+    """JSON's texts, numbers, booleans and lists of them are TOML's as well."""
+    return "\n".join([head, *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""])

@@ -1,0 +1,209 @@
+"""A campaign as it goes on: a progress bar on a terminal, a line for each change elsewhere, or JSON lines.
+
+Every look asks the daemon afresh (`campaign.get`), so that watching may begin, end and begin again at any time,
+and outlives a restart of the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import click
+
+from gateway.cli.client import Client, Document, NoDaemonError
+from gateway.cli.root import Desk, Exit, InterruptedWatchError
+from gateway.cli.text import counts, duration, safe, say_json
+from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
+
+_LOOK_EVERY_S = 0.5
+_RESTART_TAKES_S = 60.0
+"""So long a daemon that went away is waited for."""
+_LINE_EVERY_PERCENT = 10
+_BARS_LIMIT = 20
+"""More meters than this and only those that are being worked on have a bar of their own."""
+
+_ENDED = {state.value for state in TERMINAL_CAMPAIGN}
+_ENDED_JOB = {state.value for state in TERMINAL_JOB}
+
+
+class View(Protocol):
+    """What one look at the campaign is told."""
+
+    def show(self, campaign: Document, jobs: list[Document]) -> None: ...
+
+
+def watch_campaign(desk: Desk, campaign_id: str) -> int:
+    """Show the campaign until it has ended: 0 if it succeeded, else 1.
+
+    Raises InterruptedWatchError on Ctrl-C, RefusedError where there is no such campaign, NoDaemonError.
+    """
+    try:
+        with _view(desk) as view:
+            campaign, jobs = _follow(desk, campaign_id, view)
+    except KeyboardInterrupt:
+        raise InterruptedWatchError(
+            f"no longer watching; the daemon goes on. Look again: meter-gateway campaign watch {campaign_id}"
+        ) from None
+    if campaign["state"] == CampaignState.SUCCEEDED:
+        return Exit.DONE
+    _explain(campaign, jobs)
+    return Exit.FAILED
+
+
+def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Document]]:
+    look = _looks(desk, campaign_id)
+    while True:
+        campaign, jobs = look()
+        view.show(campaign, jobs)
+        if campaign["state"] in _ENDED:
+            return campaign, jobs
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _looks(desk: Desk, campaign_id: str) -> Callable[[], tuple[Document, list[Document]]]:
+    """A function that asks for the campaign, over one connection as long as it holds."""
+    client: Client | None = None
+    seen_at: float | None = None
+
+    def look() -> tuple[Document, list[Document]]:
+        nonlocal client, seen_at
+        while True:
+            try:
+                client = client or desk.connect()
+                data = client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
+                seen_at = time.monotonic()
+                return data["campaign"], data["jobs"]
+            except NoDaemonError:
+                client = None
+                if seen_at is None or time.monotonic() - seen_at > _RESTART_TAKES_S:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
+
+    return look
+
+
+def _explain(campaign: Document, jobs: list[Document]) -> None:
+    """Why it did not succeed, on stderr: code, reason and advice of the campaign and of each meter."""
+    click.echo(f"meter-gateway: campaign {safe(campaign['campaign_id'])} ended {campaign['state']}", err=True)
+    failed = [job for job in jobs if job["state"] not in (JobState.UPDATED, JobState.SKIPPED)]
+    for what, document in [("campaign", campaign), *((job["meter"], job) for job in failed)]:
+        if document["code"]:
+            click.echo(f"  {safe(what)}: {document['code']}: {safe(document['message'])}", err=True)
+            if document.get("detail"):
+                click.echo(f"    {safe(document['detail'])}", err=True)
+            click.echo(f"    {document['advice']}", err=True)
+
+
+# -- the three ways to show it --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _view(desk: Desk) -> Iterator[View]:
+    if desk.as_json:
+        yield JsonLines()
+    elif sys.stdout.isatty():
+        with _bars() as view:
+            yield view
+    else:
+        yield Lines()
+
+
+class JsonLines:
+    """A line for each change, with the campaign and its jobs as the daemon tells them."""
+
+    def __init__(self) -> None:
+        self._last: object = None
+
+    def show(self, campaign: Document, jobs: list[Document]) -> None:
+        said = (campaign["rev"], [(job["rev"], job["state"], job["blocks_done"]) for job in jobs])
+        if said != self._last:
+            self._last = said
+            say_json({"campaign": campaign, "jobs": jobs})
+
+
+class Lines:
+    """A line for each change of state, and for every tenth of a transfer."""
+
+    def __init__(self, say: Callable[[str], object] = click.echo) -> None:
+        self._say = say
+        self._last: dict[str, object] = {}
+
+    def show(self, campaign: Document, jobs: list[Document]) -> None:
+        name = f"campaign {campaign['campaign_id']}"
+        if campaign["state"] not in _ENDED:
+            self._say_once(name, campaign["state"], f"{name}: {campaign['state']}")
+        for job in jobs:
+            tenth = _percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
+            told = (job["state"], tenth, job["code"])
+            self._say_once(job["meter"], told, f"{job['meter']}: {job_sentence(job)}")
+        if campaign["state"] in _ENDED:
+            self._say_once(
+                name, campaign["state"], f"{name}: {campaign['state']}, {counts(campaign['counts'])}"
+            )
+
+    def _say_once(self, what: str, told: object, sentence: str) -> None:
+        if self._last.get(what) != told:
+            self._last[what] = told
+            self._say(safe(sentence))
+
+
+def job_sentence(job: Document) -> str:
+    """One meter's part in a few words: `transferring 40 %, 410 of 1024 blocks, 812 B/s, 3 min 20 s to go`."""
+    words = [str(job["state"])]
+    if job["state"] == JobState.TRANSFERRING and job["blocks_total"]:
+        words[0] += f" {_percent(job)} %"
+        words.append(f"{job['blocks_done']} of {job['blocks_total']} blocks")
+        words += _speed(job)
+    if job["state"] == JobState.UPDATED:
+        words[0] += f", {job['version_before'] or '?'} -> {job['version_after']}"
+    if job["code"]:
+        words.append(f"{job['code']}: {job['message']}")
+    return ", ".join(words)
+
+
+def _speed(job: Document) -> list[str]:
+    words = []
+    if job.get("rate_bps"):
+        words.append(f"{job['rate_bps']:.0f} B/s")
+    if job.get("eta_s") is not None:
+        words.append(f"{duration(job['eta_s'])} to go")
+    return words
+
+
+def _percent(job: Document) -> int:
+    total = job["blocks_total"]
+    return int(100 * job["blocks_done"] / total) if total else 0
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[View]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[sentence]}"))
+    with Progress(*columns) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def bar(name: str, done: int, total: int, sentence: str, visible: bool) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(escape(safe(name)), total=None, sentence="")
+            fields: dict[str, Any] = {"sentence": escape(safe(sentence)), "visible": visible}
+            progress.update(tasks[name], completed=done, total=total or None, **fields)
+
+        class Bars:
+            def show(self, campaign: Document, jobs: list[Document]) -> None:
+                ended = sum(job["state"] in _ENDED_JOB for job in jobs)
+                words = f"{campaign['state']}, {counts(campaign['counts'])}"
+                bar(campaign["campaign_id"], ended, len(jobs), words, visible=True)
+                for job in jobs:
+                    at_work = job["state"] not in _ENDED_JOB and job["state"] != JobState.QUEUED
+                    done = job["state"] == JobState.UPDATED
+                    blocks = job["blocks_total"] if done else job["blocks_done"]
+                    shown = at_work or len(jobs) <= _BARS_LIMIT
+                    bar(job["meter"], blocks, job["blocks_total"], job_sentence(job), visible=shown)
+
+        yield Bars()

@@ -1,0 +1,296 @@
+"""The whole process: what it is made of, how it starts, lives and ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from gateway import config as configuration
+from gateway.board import CONTROL, SUPPLIER, UPLINK, Board, port_actor
+from gateway.clock import SystemClock
+from gateway.control import Controller, ControlServer
+from gateway.daemon import logs, notify
+from gateway.daemon.actors import Actor, ActorThread
+from gateway.daemon.clocksync import UNSYNCED, clock_state
+from gateway.errors import ConfigError, GatewayError
+from gateway.link.port import open_port
+from gateway.model import Config, MqttSettings, PortKind, PortSettings
+from gateway.schedule import SCHEDULE, Bells
+from gateway.store import Store
+from gateway.store.store import OUTBOX_LIMIT_BYTES
+from gateway.supplier import Supplier
+from gateway.supply.images import ImageStore
+from gateway.uplink.paho_broker import PahoBroker
+from gateway.uplink.uplink import Uplink
+from gateway.worker import Worker
+
+CLOCK_EVERY_S = 30.0
+PURGE_EVERY_S = 3600.0
+LIFE_EVERY_S = 5.0
+STOP_WITHIN_S = 4.5
+"""What an operator waits for; what has not ended by then is left, since all that matters is durable."""
+_FAREWELL_S = 1.5
+"""The part of it in which the uplink publishes what the others said last, and that the gateway is offline."""
+_PATIENCE_S = 120.0
+_EXCHANGES_IN_A_STEP = 12
+"""To associate and survey, or to probe, is one step of about so many exchanges."""
+_LONGEST_FRAME_BITS = 2048 * 11
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """One gateway. The constructor opens state and socket and starts no thread; `run` does, and stays.
+
+    Raises StoreError where the state directory cannot be used, GatewayError where the socket cannot be.
+    """
+
+    def __init__(self, config: Config, config_file: Path | None = None) -> None:
+        self._config = config
+        self._config_file = config_file
+        self._clock = SystemClock()
+        self._board = Board()
+        self._clock_state = UNSYNCED
+        # Signals and failures wake the main thread through a pipe: a handler may not take the lock of an Event.
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopping = False
+        self._reload = False
+        self._failed = False
+        self._bells = Bells(self._tick_failed)
+        self._store = Store(
+            config.gateway.state_dir,
+            gateway_id=config.gateway.id if config.mqtt else "",
+            root=config.mqtt.root if config.mqtt else "",
+            clock=self._clock,
+            board=self._board,
+            outbox_limit_bytes=config.mqtt.outbox_limit_bytes if config.mqtt else OUTBOX_LIMIT_BYTES,
+        )
+        self._images = ImageStore(config.gateway.state_dir / "images", config.firmware.quota_bytes)
+        self._controller = Controller(
+            config=config,
+            store=self._store,
+            images=self._images,
+            board=self._board,
+            clock=self._clock,
+            version=version("meter-gateway"),
+            clock_state=self._clock_is,
+        )
+        self._supplier = Supplier(self._store, self._images, config.firmware, self._clock, self._board)
+        self._others = [
+            self._thread(SUPPLIER, self._supplier),
+            self._control_thread(),
+            *map(self._port_thread, config.ports),
+        ]
+        self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT, or until an actor meets a bug. Gives the exit status: 0 or 1."""
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        self._look_at_clock()
+        self._store.fail_running_errands()
+        self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
+        self._bells.every("purge", PURGE_EVERY_S, self._store.purge_expired)
+        self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
+        self._beat(SCHEDULE)
+        self._bells.start()
+        for thread in self._threads():
+            thread.start()
+        notify.tell("READY=1")
+        log.info("ready: %s", self._sentence())
+        self._live()
+        notify.tell("STOPPING=1")
+        self._stop()
+        log.info("ended")
+        return 1 if self._failed else 0
+
+    # -- what it is made of -----------------------------------------------------------------------------------
+
+    def _threads(self) -> list[ActorThread]:
+        return [*self._others, *([self._uplink] if self._uplink else [])]
+
+    def _thread(
+        self,
+        name: str,
+        actor: Actor,
+        close: Callable[[], None] = lambda: None,
+        *,
+        patience_s: float = _PATIENCE_S,
+        hears_bell: bool = False,
+    ) -> ActorThread:
+        return ActorThread(
+            name,
+            actor,
+            board=self._board,
+            clock=self._clock,
+            patience_s=patience_s,
+            ended=self._actor_failed,
+            close=close,
+            hears_bell=hears_bell,
+        )
+
+    def _port_thread(self, settings: PortSettings) -> ActorThread:
+        worker = Worker(
+            settings,
+            meters={meter.id: meter for meter in self._config.meters if meter.port == settings.name},
+            keys=self._config.keys,
+            system_title=self._config.gateway.system_title,
+            store=self._store,
+            images=self._images,
+            board=self._board,
+            clock=self._clock,
+            open_port=open_port,
+            random_octets=os.urandom,
+        )
+        actor = port_actor(settings.name)
+        return self._thread(actor, worker, worker.close, patience_s=_patience_s(settings), hears_bell=True)
+
+    def _control_thread(self) -> ActorThread:
+        path = self._config.gateway.control_socket
+        server = ControlServer(path, self._controller, self._store, self._board, self._clock)
+        return self._thread(CONTROL, server, server.close)
+
+    def _uplink_thread(self, settings: MqttSettings) -> ActorThread:
+        gateway_id = self._config.gateway.id
+        uplink = Uplink(
+            settings,
+            gateway_id=gateway_id,
+            broker=PahoBroker(settings, f"mgw-{gateway_id}"),
+            store=self._store,
+            board=self._board,
+            clock=self._clock,
+            handle=self._controller.handle,
+            info=self._controller.info,
+            clock_state=self._clock_is,
+        )
+        return self._thread(UPLINK, uplink, uplink.close)
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        """Until somebody wants it to end: signs of life for systemd, as long as everybody shows them."""
+        watchdog_s = notify.watchdog_s()
+        pause_s = min(LIFE_EVERY_S, watchdog_s / 3) if watchdog_s else LIFE_EVERY_S
+        told = ""
+        while not self._stopping:
+            if select.select((self._woken,), (), (), pause_s)[0]:
+                os.read(self._woken, 4096)
+            if self._reload:
+                self._reload = False
+                self._check_configuration()
+            silent = self._silent()
+            if not silent:
+                notify.tell("WATCHDOG=1")
+            sentence = f"no sign of life of {', '.join(silent)}" if silent else self._sentence()
+            if sentence != told:
+                told = sentence
+                notify.tell(f"STATUS={sentence}")
+                if silent:
+                    log.error("%s; systemd is told nothing more and restarts the service", sentence)
+
+    def _silent(self) -> list[str]:
+        """Who has shown no sign of life for longer than the longest of their steps."""
+        now_s, lives = self._clock.monotonic(), self._board.lives()
+        patience_s = {thread.name: thread.patience_s for thread in self._threads()} | {SCHEDULE: _PATIENCE_S}
+        return [name for name, limit_s in patience_s.items() if now_s - lives.get(name, now_s) > limit_s]
+
+    def _sentence(self) -> str:
+        """What systemctl status shows."""
+        config = self._config
+        words = [f"{len(config.ports)} ports", f"{len(config.meters)} meters"]
+        words.append(f"{len(self._board.values('progress'))} transfers under way")
+        if config.mqtt:
+            online = self._board.values("uplink").get(("uplink",), {}).get("online", False)
+            words.append("broker connected" if online else "broker not connected")
+        return ", ".join([*words, f"clock {self._clock_state}"])
+
+    def _beat(self, actor: str) -> None:
+        self._board.beat(actor, self._clock.monotonic())
+
+    def _clock_is(self) -> str:
+        return self._clock_state
+
+    def _look_at_clock(self) -> None:
+        before = self._clock_state
+        self._clock_state = clock_state(self._config.gateway.require_synced_clock)
+        self._board.post(("clock",), {"state": self._clock_state, "timezone": self._config.gateway.timezone})
+        if self._clock_state != before:
+            log.info("the clock is %s", self._clock_state)
+
+    def _check_configuration(self) -> None:
+        """SIGHUP: a look at the files; the running configuration stays until a restart."""
+        try:
+            new = configuration.load(self._config_file)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                log.warning("configuration: %s", mistake)
+            log.warning("the configuration has mistakes; the gateway goes on with the one it runs with")
+            return
+        if new == self._config:
+            log.info("the configuration is unchanged")
+        else:
+            log.warning("the configuration has changed: restart the gateway for it to take effect")
+
+    # -- end --------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._stopping = True
+
+    def _tick_failed(self, name: str, error: BaseException) -> None:
+        """From the scheduler's thread. What this project raises on purpose concerns this tick alone."""
+        if isinstance(error, GatewayError):
+            log.error("%s: %s: %s. %s", name, error.code, error.message, error.advice)
+        else:
+            log.critical("%s: a bug ends the process", name, exc_info=error)
+            self._actor_failed(name, error)
+
+    def _actor_failed(self, _name: str, _error: BaseException) -> None:
+        """From the actor's thread: a bug; the process ends so that systemd starts it afresh (invariant 12)."""
+        self._failed = self._stopping = True
+        os.write(self._wake, b"!")
+
+    def _stop(self) -> None:
+        """At the end of each one's step: the lines first, then the uplink, which tells what they said last."""
+        deadline_s = time.monotonic() + STOP_WITHIN_S
+        self._bells.stop()
+        self._supplier.stop()
+        late = _end(self._others, deadline_s - _FAREWELL_S)
+        late += _end([self._uplink] if self._uplink else [], deadline_s)
+        if late:
+            log.warning("left in the middle of a step: %s", ", ".join(late))
+        else:
+            self._store.close()
+
+
+def _end(threads: list[ActorThread], deadline_s: float) -> list[str]:
+    """Stop them all at once; the names of those that did not end in time."""
+    for thread in threads:
+        thread.stop()
+    return [thread.name for thread in threads if not thread.join(deadline_s - time.monotonic())]
+
+
+def _patience_s(port: PortSettings) -> float:
+    """The longest that a step of this port can take; over TCP frames take no time worth counting."""
+    frame_s = 0.0 if port.kind is PortKind.TCP else _LONGEST_FRAME_BITS / port.baud
+    exchange_s = port.attempts * (port.response_timeout_s + 2 * frame_s)
+    return max(_PATIENCE_S, _EXCHANGES_IN_A_STEP * exchange_s)
+
+
+def run(config_file: Path | None, *, verbose: bool = False) -> int:
+    """`meter-gateway run`: the daemon until it is told to end. Raises ConfigError, StoreError."""
+    config = configuration.load(config_file)
+    logs.set_up(verbose=verbose)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no keys in a core dump (invariant 13)
+    return Daemon(config, config_file).run()
