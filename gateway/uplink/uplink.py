@@ -1,0 +1,317 @@
+"""The uplink: an actor that carries commands from the broker to control, and the outbox to the broker.
+
+A command is acknowledged after control has made it durable; an outbox row is deleted after the broker has
+acknowledged it. Whatever breaks in between happens again: commands are known by id, rows by what they say.
+Reconnecting has its only home here (invariant 11).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import Any
+
+from gateway.board import UPLINK, Board
+from gateway.clock import Clock
+from gateway.control.commands import Origin, OriginKind
+from gateway.errors import GatewayError
+from gateway.model import MqttSettings, Reply, StepReport
+from gateway.store import Store
+from gateway.store.documents import VERSION, Document, encoded, time_text
+from gateway.uplink.broker import (
+    REFUSED,
+    Acknowledged,
+    Broker,
+    Connected,
+    Delivery,
+    Event,
+    Lost,
+    Message,
+    Subscribed,
+)
+from gateway.uplink.progress import ProgressTeller
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.1
+"""The longest a new outbox row waits for its first look."""
+_CONNECT_TIMEOUT_S = 15.0
+_ACKNOWLEDGE_TIMEOUT_S = 60.0
+"""A broker that answers pings but acknowledges nothing is as good as none."""
+_FAREWELL_TIMEOUT_S = 2.0
+_WINDOW = 16
+"""Outbox rows under way at once; paho holds back from its 21st."""
+_LIFE_SIGN_S = 5.0
+_LONGEST_BACK_OFF_S = 60.0
+_STABLE_S = 60.0
+"""A connection that held this long starts the back-off afresh; one that is thrown out at once does not."""
+_REFUSED_RETRY_S = 60.0
+"""When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
+_CLOCK_LOOK_S = 10.0
+_LONGEST_CORRELATION = 256
+_LONGEST_TOPIC = 512
+_PACKET_TOO_LARGE = 0x95
+"""MQTT 5.0, clause 2.4."""
+
+REFUSED_ALARM = ("alarm", "mqtt_refused")
+"""On the Board while the broker refuses what must reach it: topic, reason, message, at."""
+STATUS = ("uplink",)
+"""On the Board: online, since, reason (of the last loss)."""
+
+
+class _Phase(Enum):
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A publication under way."""
+
+    topic: str
+    row_id: int | None
+    at: float
+
+
+class Uplink:
+    """The actor of the connection to the head-end."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        gateway_id: str,
+        broker: Broker,
+        store: Store,
+        board: Board,
+        clock: Clock,
+        handle: Callable[[bytes, Origin, str], Reply],
+        info: Callable[[], Mapping[str, Any]],
+        clock_state: Callable[[], str],
+        random: Random | None = None,
+    ) -> None:
+        """`handle` makes a command durable and puts its reply into the outbox; `info` is the data of `info.get`;
+        `clock_state` says "synced" or what else the clock is."""
+        self._base = f"{settings.root}/{gateway_id}"
+        self._broker = broker
+        self._store = store
+        self._board = board
+        self._clock = clock
+        self._handle = handle
+        self._info = info
+        self._clock_state = clock_state
+        self._random = random or Random()  # noqa: S311  # spreads reconnects, keeps no secret
+        self._phase = _Phase.OFFLINE
+        self._since = clock.monotonic()
+        self._failures = 0
+        self._next_try_at = clock.monotonic()
+        self._session = ""
+        self._told_clock = ""
+        self._look_at_clock_at = 0.0
+        self._limits = Connected(0, 0)
+        self._in_flight: dict[int, _Sent] = {}
+        self._acknowledged: list[int] = []
+        self._queue: deque[Message] = deque()
+        self._position = 0
+        self._subscribed = False
+        self._retry_at: float | None = None
+        self._progress = ProgressTeller(self._base)
+
+    def step(self) -> StepReport:
+        """Exchange with the broker for at most a moment, or look whether to connect."""
+        now = self._clock.monotonic()
+        self._board.beat(UPLINK, now)
+        try:
+            if self._phase is _Phase.OFFLINE and now < self._next_try_at:
+                wake_at = min(self._next_try_at, now + _LIFE_SIGN_S)
+                return StepReport(f"offline, trying again in {self._next_try_at - now:.1f} s", wake_at)
+            if self._phase is _Phase.OFFLINE:
+                self._connect()
+            self._exchange(_POLL_S)
+            if self._phase is _Phase.ONLINE:
+                self._tell()
+            self._check_waits()
+        except GatewayError as error:
+            self._go_offline(f"work for the broker failed: {error}")
+        return StepReport(self._phase.value, self._clock.monotonic())
+
+    def close(self) -> None:
+        """Say goodbye and disconnect in order, within a few seconds."""
+        if self._phase is _Phase.ONLINE:
+            deadline = self._clock.monotonic() + _FAREWELL_TIMEOUT_S
+            self._queue.append(self._state(online=False))
+            with suppress(GatewayError):
+                while (self._queue or self._in_flight) and self._clock.monotonic() < deadline:
+                    self._send_queue()
+                    self._exchange(_POLL_S)
+        self._broker.disconnect()
+        self._phase = _Phase.OFFLINE
+
+    # -- connection -------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._session = f"{self._random.getrandbits(64):016x}"
+        self._enter(_Phase.CONNECTING)
+        self._broker.connect(will=self._state(online=False))
+
+    def _exchange(self, timeout_s: float) -> None:
+        for event in self._broker.poll(timeout_s, self._deliver):
+            self._take(event)
+        if self._acknowledged:
+            self._store.outbox_delete(*self._acknowledged)
+            self._acknowledged.clear()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Connected():
+                self._limits = event
+                self._subscribed = False
+                self._in_flight.clear()
+                self._enter(_Phase.ONLINE)
+                self._begin_pass()
+            case Lost(reason):
+                self._go_offline(reason)
+            case Subscribed(reason) if reason >= REFUSED:
+                self._refused(f"{self._base}/cmd/+", reason)
+            case Subscribed():
+                self._subscribed = True
+            case Acknowledged(mid, reason):
+                sent = self._in_flight.pop(mid, None)
+                if sent is not None and reason >= REFUSED:
+                    self._refused(sent.topic, reason)
+                elif sent is not None and sent.row_id is not None:
+                    self._acknowledged.append(sent.row_id)
+
+    def _check_waits(self) -> None:
+        now = self._clock.monotonic()
+        if self._phase is _Phase.CONNECTING and now - self._since > _CONNECT_TIMEOUT_S:
+            self._go_offline("the broker did not answer CONNECT")
+        if any(now - sent.at > _ACKNOWLEDGE_TIMEOUT_S for sent in self._in_flight.values()):
+            self._go_offline("the broker acknowledges nothing")
+
+    def _go_offline(self, reason: str) -> None:
+        if self._phase is _Phase.OFFLINE:
+            return
+        now = self._clock.monotonic()
+        if self._phase is _Phase.ONLINE and now - self._since >= _STABLE_S:
+            self._failures = 0
+        # Full jitter: a thousand gateways do not come back to a restarted broker in the same second.
+        delay_s = self._random.uniform(0, min(2.0 ** min(self._failures, 10), _LONGEST_BACK_OFF_S))
+        self._failures += 1
+        self._next_try_at = now + delay_s
+        self._broker.drop()
+        self._in_flight.clear()
+        self._queue.clear()
+        self._enter(_Phase.OFFLINE, reason)
+
+    def _enter(self, phase: _Phase, reason: str = "") -> None:
+        self._phase = phase
+        self._since = self._clock.monotonic()
+        if phase is not _Phase.CONNECTING:
+            _log.info("uplink %s%s", phase.value, f": {reason}" if reason else "")
+            value = {
+                "online": phase is _Phase.ONLINE,
+                "since": time_text(self._clock.now()),
+                "reason": reason,
+            }
+            self._board.post(STATUS, value)
+
+    # -- down: commands ---------------------------------------------------------------------------------------
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Runs before the acknowledgement: what it raises makes the broker deliver again."""
+        prefix = f"{self._base}/cmd/"
+        if not delivery.topic.startswith(prefix) or (delivery.retain and not delivery.payload):
+            return  # an empty retained payload takes a retained command back
+        correlation = delivery.correlation if len(delivery.correlation) <= _LONGEST_CORRELATION else b""
+        origin = Origin(
+            OriginKind.MQTT,
+            who="mqtt",
+            retained=delivery.retain,
+            reply_topic=self._reply_topic(delivery.response_topic),
+            correlation=correlation,
+        )
+        self._handle(delivery.payload, origin, delivery.topic.removeprefix(prefix))
+
+    def _reply_topic(self, wished: str) -> str:
+        """Where the reply goes: where it was wished, beneath our own `rsp`, for a command must not make us
+        publish anywhere else."""
+        usual = f"{self._base}/rsp"
+        beneath = wished.startswith(f"{usual}/") and len(wished) <= _LONGEST_TOPIC
+        return wished if beneath and not any(letter in wished for letter in "+#\0") else usual
+
+    # -- up: state, outbox, progress --------------------------------------------------------------------------
+
+    def _begin_pass(self) -> None:
+        """Go through everything that the broker must have, from the beginning."""
+        self._position = 0
+        self._retry_at = None
+        if not self._subscribed:
+            self._broker.subscribe(f"{self._base}/cmd/+")
+        self._queue.append(self._state(online=True))
+        self._queue.append(Message(f"{self._base}/info", encoded(self._info()), retain=True))
+
+    def _tell(self) -> None:
+        now = self._clock.monotonic()
+        if self._retry_at is not None and now >= self._retry_at:
+            self._begin_pass()
+        if now >= self._look_at_clock_at:
+            self._look_at_clock_at = now + _CLOCK_LOOK_S
+            if self._clock_state() != self._told_clock:
+                self._queue.append(self._state(online=True))
+        self._send_queue()
+        self._send_rows()
+        for message in self._progress.due(self._board.values("progress"), self._clock):
+            self._broker.publish(message)
+
+    def _send_queue(self) -> None:
+        while self._queue and self._room() > 0:
+            self._send(self._queue.popleft())
+
+    def _send_rows(self) -> None:
+        under_way = {sent.row_id for sent in self._in_flight.values()}
+        room = self._room()
+        rows = self._store.outbox_batch(self._position, room) if room > 0 else []
+        for row in rows:
+            self._position = row.id
+            if row.id not in under_way:
+                self._send(Message(row.topic, row.payload, row.retain, row.correlation), row.id)
+        everything_arrived = not rows and not self._in_flight and not self._queue
+        if everything_arrived and self._retry_at is None and self._subscribed:
+            self._board.drop(REFUSED_ALARM)
+
+    def _send(self, message: Message, row_id: int | None = None) -> None:
+        if message.packet_size > self._limits.max_packet_size:
+            self._refused(message.topic, _PACKET_TOO_LARGE)
+            return
+        mid = self._broker.publish(message)
+        self._in_flight[mid] = _Sent(message.topic, row_id, self._clock.monotonic())
+
+    def _room(self) -> int:
+        return min(_WINDOW, self._limits.receive_maximum) - len(self._in_flight)
+
+    def _refused(self, topic: str, reason: int) -> None:
+        """The row stays, those after it go on, and all are tried again after a while."""
+        if self._retry_at is None:
+            self._retry_at = self._clock.monotonic() + _REFUSED_RETRY_S
+        message = f"the broker refuses {topic}: reason 0x{reason:02X}"
+        _log.warning("%s", message)
+        at = time_text(self._clock.now())
+        self._board.post(REFUSED_ALARM, {"topic": topic, "reason": reason, "message": message, "at": at})
+
+    def _state(self, *, online: bool) -> Message:
+        self._told_clock = self._clock_state()
+        document: Document = {
+            "v": VERSION,
+            "online": online,
+            "session": self._session,
+            "ts": time_text(self._clock.now()),
+            "clock": self._told_clock,
+        }
+        return Message(f"{self._base}/state", encoded(document), retain=True)
