@@ -230,15 +230,20 @@ class Campaigns(Commands):
                 return _job(row)
         return None
 
-    def next_due_at(self, port: str) -> datetime | None:
-        """When the next open job on this port may be worked on; None: there is none until the bell rings."""
-        rows = self._rows(_DUE, port)
-        if not rows:
+    def next_due_at(self, port: str, busy: Collection[tuple[str, str]] = ()) -> datetime | None:
+        """When the next open job on this port, but none of `busy`, may be worked on; None: there is none until the
+        bell rings."""
+        jobs = [
+            job
+            for row in self._rows(_DUE, port)
+            if ((job := _job(row)).campaign_id, job.meter_id) not in busy
+        ]
+        if not jobs:
             return None
         now = self._clock.now()
-        if self.outbox_full():
+        if self._outbox_full():
             return now + FULL_OUTBOX_WAIT
-        return min(_job(row).next_try_at or now for row in rows)
+        return min(job.next_try_at or now for job in jobs)
 
     def open_jobs(self, port: str) -> list[Job]:
         """Every job on this port that has not ended, whatever its campaign waits for."""
