@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.errors import LinkLostError, PortError
+from gateway.link.port import Port
 from gateway.model import Framing
 from gateway.simulator.clock import VirtualClock
 from gateway.simulator.faults import NONE, Faults
@@ -12,8 +13,8 @@ from gateway.simulator.medium import Medium
 from gateway.simulator.meter import VirtualMeter
 
 
-class VirtualLine:
-    """A `gateway.link.port.Port` to virtual meters. Writing and reading move `clock`, by what the octets take at
+class VirtualLine(Port):
+    """A port to virtual meters. Writing and reading move `clock`, by what the octets take at
     `baud` and what the meters take to answer; nothing else in here passes time.
 
     With `Framing.WRAPPER` it is a TCP connection: made by the next write after it was lost, lost when its meter
@@ -65,8 +66,7 @@ class VirtualLine:
         octets = self._carried(octets)
         self.clock.advance_to(self._medium.transmit(octets, now_s))
         self._medium.settle(self.clock.monotonic())
-        if self._until_cut == 0:
-            self._cut()
+        self._check()
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         """The whole of what comes in a row, as a driver hands it over to a reader that is not woken for each
@@ -82,10 +82,7 @@ class VirtualLine:
         first_s, end_s = coming
         enough_s = first_s + (limit - 1) * medium.octet_s
         self.clock.advance_to(min(end_s, enough_s, deadline_s))
-        octets = self._carried(medium.take(limit, self.clock.monotonic()))
-        if self._until_cut == 0 and not octets:
-            self._cut()
-        return octets
+        return self._carried(medium.take(limit, self.clock.monotonic()))
 
     def discard(self) -> None:
         self._check()
@@ -95,9 +92,7 @@ class VirtualLine:
             pass
 
     def close(self) -> None:
-        self._trouble = "the virtual line is closed"
-        self._medium.hang_up()
-        self._connected = not self._can_hang_up
+        self._lose("the virtual line is closed")
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -119,15 +114,16 @@ class VirtualLine:
         self.octets_carried += len(octets)
         return octets
 
-    def _cut(self) -> None:
-        self._trouble = f"the virtual line was cut after {self.octets_carried} octets"
-        self._medium.hang_up()
-        self._connected = not self._can_hang_up
-        self._check()
-
     def _check(self) -> None:
+        if self._until_cut == 0 and not self._trouble:
+            self._lose(f"the virtual line was cut after {self.octets_carried} octets")
         if self._trouble:
             raise PortError(self._trouble)
+
+    def _lose(self, trouble: str) -> None:
+        self._trouble = trouble
+        self._medium.hang_up()
+        self._connected = not self._can_hang_up
 
     def _connect(self) -> None:
         now_s = self.clock.monotonic()

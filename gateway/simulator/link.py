@@ -127,15 +127,16 @@ class SecondaryLink:
 
     def _connect(self, frame: Frame) -> list[Sent]:
         try:
-            proposal = Parameters.decode(frame.info)
+            agreed = negotiated(self._own, Parameters.decode(frame.info))
+            answer = agreed.encode()
         except WireError:
             return [self._unnumbered(FrameType.DM)]
         if frame.info and self._faults.refuses_snrm_parameters:
             return [self._unnumbered(FrameType.DM)]
         self.drop()
         self.connected = True
-        self._reset(negotiated(self._own, proposal))
-        return [self._unnumbered(FrameType.UA, self.agreed.encode())]
+        self._reset(agreed)
+        return [self._unnumbered(FrameType.UA, answer)]
 
     def _disconnect(self) -> list[Sent]:
         answer = FrameType.UA if self.connected else FrameType.DM

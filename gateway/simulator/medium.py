@@ -128,7 +128,7 @@ class Medium:
         count = min(limit, len(burst.octets))
         if self.octet_s and now_s < self._end_s(burst):
             # The margin keeps an octet whose time was computed as a sum from missing its own moment.
-            count = min(count, int((now_s - burst.start_s) / self.octet_s + 1e-6))
+            count = min(count, int((now_s - burst.start_s) / self.octet_s + 1e-3))
         if count <= 0:
             return b""
         self._buffered -= count

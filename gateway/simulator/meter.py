@@ -68,7 +68,7 @@ class VirtualMeter:
 
     def hear(self, frame: Frame, now_s: float) -> list[Sent]:
         """A sound frame with this meter's address; what it sends, in order."""
-        if not self._listens(now_s):
+        if not self._listens(now_s) or frame.source.lower is not None:
             return []
         link = self._links.get(frame.source.upper) or self._link(frame)
         before = self._mishap_counts()

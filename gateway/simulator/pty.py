@@ -33,6 +33,8 @@ from gateway.simulator.meter import VirtualMeter
 _READ_OCTETS = 65536
 _PACE_S = 0.005
 """How often a paced line hands over what has come; a driver's latency."""
+_SEND_TIMEOUT_S = 5.0
+"""A TCP peer that takes nothing for so long is gone."""
 _IDLE_S = 0.2
 """How often an idle line looks around."""
 
@@ -178,6 +180,9 @@ class PtyLine(_RealLine):
         self._device = os.ttyname(self._slave)
         if self._link_path is not None:
             try:
+                # Only ever a link: one that a simulation which was killed has left.
+                if self._link_path.is_symlink():
+                    self._link_path.unlink()
                 self._link_path.symlink_to(self._device)
             except OSError:
                 self._close()
@@ -241,14 +246,16 @@ class TcpLine(_RealLine):
         listener = self._listener
         if listener is None:
             return b""
-        if self._medium.closed and self._medium.coming is None:
-            self._hang_up()
+        if self._medium.closed:
             for meter in self.meters:
                 meter.settle(self._now_s())
+        if self._medium.closed and self._medium.coming is None:
+            self._hang_up()
         ready = select.select([listener, *filter(None, [self._peer])], (), (), timeout_s)[0]
         if listener in ready:
             self._hang_up()
             self._peer = listener.accept()[0]
+            self._peer.settimeout(_SEND_TIMEOUT_S)
             self._peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return b""
         if self._peer is None or self._peer not in ready:
