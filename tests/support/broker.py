@@ -61,7 +61,7 @@ class Mosquitto:
     ACL file. Port, persisted sessions and retained messages stay the same over stop() and start()."""
 
     def __init__(self, directory: Path, *, settings: str = "", acl: str = "") -> None:
-        self._directory = directory
+        self.directory = directory
         self._settings = settings
         self._acl = acl
         self._binary = mosquitto_path()
@@ -74,7 +74,7 @@ class Mosquitto:
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._binary, "-c", self._configuration()], stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -114,13 +114,13 @@ class Mosquitto:
 
     @property
     def _log_file(self) -> Path:
-        return self._directory / "mosquitto.log"
+        return self.directory / "mosquitto.log"
 
     def _configuration(self) -> Path:
         lines = [
             f"listener {self.port} 127.0.0.1",
             "persistence true",
-            f"persistence_location {self._directory}/",
+            f"persistence_location {self.directory}/",
             "log_type all",
             "user root",  # started by root it would become a user who may not write here; ignored otherwise
             self._settings,
@@ -128,11 +128,11 @@ class Mosquitto:
         if "allow_anonymous" not in self._settings:
             lines.append("allow_anonymous true")
         if self._acl:
-            rules = self._directory / "acl"
+            rules = self.directory / "acl"
             rules.write_text(self._acl)
             rules.chmod(0o600)
             lines.append(f"acl_file {rules}")
-        path = self._directory / "mosquitto.conf"
+        path = self.directory / "mosquitto.conf"
         path.write_text("\n".join(lines) + "\n")
         return path
 

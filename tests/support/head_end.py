@@ -35,7 +35,7 @@ class HeadEnd:
         self._topics = topics
         self._changed = threading.Condition()
         self._heard: list[Heard] = []
-        self._subscribed = False
+        self._connected = False
         arguments: dict[str, Any] = {"client_id": client_id, "protocol": paho.MQTTv5}
         if hasattr(paho, "CallbackAPIVersion"):
             arguments["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
@@ -43,6 +43,7 @@ class HeadEnd:
         self._client = client
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(1, 1)
         properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=3600)
@@ -50,7 +51,7 @@ class HeadEnd:
 
     def __enter__(self) -> Self:
         self._client.loop_start()
-        self._wait(lambda: self._subscribed, 10, "was never subscribed")
+        self._wait(lambda: self._connected, 10, "was never connected")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,6 +69,7 @@ class HeadEnd:
         correlation: bytes = b"",
     ) -> None:
         """Send, and wait until the broker has it."""
+        self._wait(lambda: self._connected, 10, "was never connected")
         properties = _properties(PacketTypes.PUBLISH)
         if response_topic:
             properties.ResponseTopic = response_topic
@@ -100,8 +102,12 @@ class HeadEnd:
 
     def _on_subscribe(self, *_: Any) -> None:
         with self._changed:
-            self._subscribed = True
+            self._connected = True
             self._changed.notify_all()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        with self._changed:
+            self._connected = False
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"")

@@ -294,7 +294,9 @@ def test_a_broker_that_sends_rubbish_is_lost_and_breaks_nothing(octets: bytes) -
 
 
 # paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+)
 def test_tls_only_with_a_broker_of_our_authority(tmp_path: Path) -> None:
     ca, certificate, key = write_certificates(tmp_path / "ours")
     another_ca, _, _ = write_certificates(tmp_path / "other")
