@@ -91,8 +91,8 @@ class Client:
             "v": 1,
             "cmd_id": cmd_id,
             "verb": verb,
-            "issued": _time_text(issued),
-            "expires": _time_text(issued + _EXPIRES_AFTER),
+            "issued": time_text(issued),
+            "expires": time_text(issued + _EXPIRES_AFTER),
             "args": args,
         }
         line = json.dumps(envelope, separators=(",", ":")).encode() + b"\n"
@@ -141,5 +141,6 @@ def _no_daemon(path: Path, error: OSError) -> str:
     return f"no daemon was reached at {path}: {hint}"
 
 
-def _time_text(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """An instant as envelopes have it."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -22,7 +22,7 @@ from gateway.cli.text import safe, table
     help="Where the configuration of a gateway for them is written, with its state and socket.",
 )
 @click.option(
-    "--baud", type=click.IntRange(0, 921600), default=9600, show_default=True, help="0: no line speed."
+    "--baud", type=click.IntRange(0, 921600), default=9600, show_default=True, help="0: as fast as it goes."
 )
 @click.option(
     "--reboot", "reboot_s", type=float, default=20.0, show_default=True, help="Seconds after activation."
@@ -53,7 +53,7 @@ def simulate(count: int, directory: Path, baud: int, reboot_s: float) -> None:
             },
             "firmware": {"trust": "digest"},
         }
-        config = virtual.write_configuration(home, line.address, specs, sections)
+        config = virtual.write_configuration(home, line.address, baud or 9600, specs, sections)
         rows = [
             (virtual.meter_id(i), spec.address.lower, spec.logical_device_name)
             for i, spec in enumerate(specs)

@@ -41,12 +41,16 @@ def meter_id(number: int) -> str:
 
 
 def write_configuration(
-    directory: Path, device: str, specs: Sequence[MeterSpec], sections: Mapping[str, Mapping[str, object]]
+    directory: Path,
+    device: str,
+    baud: int,
+    specs: Sequence[MeterSpec],
+    sections: Mapping[str, Mapping[str, object]],
 ) -> Path:
     """gateway.toml and keys.toml for a gateway with one port, `device`, and these meters; `sections` are the
     others. The path of gateway.toml."""
     settings = [_table(f"[{name}]", values) for name, values in sections.items()]
-    settings.append(_table("[[ports]]", {"name": "rs485-1", "kind": "rs485", "device": device, "baud": 9600}))
+    settings.append(_table("[[ports]]", {"name": "rs485-1", "kind": "rs485", "device": device, "baud": baud}))
     secrets = []
     for number, spec in enumerate(specs):
         described = {

@@ -42,7 +42,7 @@ def watch_campaign(desk: Desk, campaign_id: str) -> int:
     Raises InterruptedWatchError on Ctrl-C, RefusedError where there is no such campaign, NoDaemonError.
     """
     try:
-        with _view(desk) as view:
+        with open_view(desk) as view:
             campaign, jobs = _follow(desk, campaign_id, view)
     except KeyboardInterrupt:
         raise InterruptedWatchError(
@@ -102,7 +102,8 @@ def _explain(campaign: Document, jobs: list[Document]) -> None:
 
 
 @contextlib.contextmanager
-def _view(desk: Desk) -> Iterator[View]:
+def open_view(desk: Desk) -> Iterator[View]:
+    """The view that fits: what was asked for, or where the output goes."""
     if desk.as_json:
         yield JsonLines()
     elif sys.stdout.isatty():
