@@ -1,9 +1,12 @@
 """Who may come in, and how every message is protected from then on."""
 
+import contextlib
 import itertools
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.bench import (
     CLOCK,
     COUNTER,
@@ -308,6 +311,24 @@ def test_octets_that_mean_nothing_or_are_too_many_get_an_exception():
     assert bench.raw(b"\xc0\x01") == OTHER
     assert bench.raw(bytes(101)) == TOO_LONG
     assert bench.raw(b"\x62\x05") == OTHER
+
+
+@given(st.data())
+def test_no_apdu_however_mangled_stops_a_meter(data):
+    for spec in (MeterSpec(), LLS, BOTH):
+        bench, meter = a_bench(spec)
+        aarq = bench.encoded_aarq()
+        bench.associate()
+        block = pdu.ActionRequest(bench.invoke, it.method(it.DEFAULT_INSTANCE, 2), it.block_data(0, b"block"))
+        for octets in (aarq, pdu.encode(block), pdu.encode(pdu.GetRequest(bench.invoke, LDN))):
+            mangled = bytearray(octets)
+            for position in data.draw(st.lists(st.integers(0, len(octets) - 1), max_size=3)):
+                mangled[position] = data.draw(st.integers(0, 255))
+            with contextlib.suppress(NoAnswerError):
+                bench.raw(bytes(mangled[: data.draw(st.integers(0, len(octets)))]))
+        bench.connect().associate()
+        assert bench.get(LDN)
+        assert meter.image.image == b""
 
 
 def test_release_ends_the_association_and_a_new_link_knows_none():

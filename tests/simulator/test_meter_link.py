@@ -1,6 +1,10 @@
 """The meter's end of HDLC, frame by frame: what a strict secondary station says, and when it says nothing."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.bench import LDN, Bench, NoAnswerError
 
 from gateway.simulator import NONE, Faults, MeterSpec, Noise, VirtualClock, VirtualLine, VirtualMeter
@@ -237,6 +241,31 @@ def test_conversations_survive_a_bad_line_both_ways(seed, window, info):
     assert max(meter.history.blocks.values()) == 1, (
         "the link repeats frames, the application is never served twice"
     )
+
+
+def test_a_busy_client_is_told_ready_and_nothing_else():
+    line = Line().connected()
+    assert line.say(frame(FrameType.I, info=LLC + GET_LDN, final=False)) == []
+    assert line.ask(frame(FrameType.RNR)).type is FrameType.RR
+    assert line.ask(frame(FrameType.RR)).info == NOT_ASSOCIATED
+
+
+def test_nobody_answers_a_ui_frame_or_a_client_whose_address_is_none():
+    line = Line().connected()
+    assert line.say(frame(FrameType.UI, info=LLC + GET_LDN, final=False)) == []
+    assert line.say(frame(FrameType.SNRM, client=Address(1, 16))) == []
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_no_octets_bring_a_meter_out_of_step_for_good(noise, apdu):
+    line = Line()
+    line.port.write(noise)
+    line.clock.advance(1.0)
+    line.port.discard()
+    bench = Bench(line.port, SPEC).connect().associate()
+    with contextlib.suppress(NoAnswerError):
+        bench.raw(apdu)
+    assert bench.connect().associate().get(LDN)
 
 
 def test_silence_is_what_a_broken_line_gives():
