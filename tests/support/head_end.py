@@ -87,6 +87,20 @@ class HeadEnd:
         self._wait(lambda: len(self.heard(topic)) >= count, timeout_s, f"never heard {count} on {topic}")
         return self.heard(topic)
 
+    def wait_for_reply(self, cmd_id: str | None, correlation: bytes, timeout_s: float = 10) -> Heard:
+        """The first reply to that id with that correlation data, on whatever topic."""
+
+        def replies() -> list[Heard]:
+            return [
+                heard
+                for heard in self.heard()
+                if "/rsp" in heard.topic
+                and (heard.document["cmd_id"], heard.correlation) == (cmd_id, correlation)
+            ]
+
+        self._wait(lambda: bool(replies()), timeout_s, f"never heard a reply to {cmd_id}, {correlation!r}")
+        return replies()[0]
+
     def _wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout_s
         with self._changed:
