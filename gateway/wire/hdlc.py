@@ -178,9 +178,9 @@ def encode_frame(addresses: bytes, control: int, info: bytes = b"", *, segmented
     return b"".join((_FLAG_OCTET, header, header_check, info, frame_check, _FLAG_OCTET))
 
 
-# FCS-16/X.25 takes each octet from its least significant bit, crc_hqx from the most significant one with the same
-# polynomial: reverse the octets before, reverse and invert the result (RFC 1662, appendix C; 6 times as fast
-# as a table in Python).
+# FCS-16 (RFC 1662, appendix C) takes each octet from its least significant bit, crc_hqx from the most significant one
+# with the same polynomial: reverse the octets before, reverse and invert the result. The library's C loop costs 2 us
+# for 512 octets.
 _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 _RESIDUE = 0x1D0F
 """What crc_hqx holds after octets and their right check."""

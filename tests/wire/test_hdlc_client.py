@@ -361,7 +361,7 @@ def test_an_acknowledgement_heard_twice_makes_nothing_sent_twice():
     client = connected()
     client.send(bytes(200))
     acknowledgement = of_meter(FrameType.RR, nr=1)
-    assert summary(client.receive(acknowledgement).write) == ["I1/0P"]
+    assert summary(client.receive(acknowledgement + acknowledgement).write) == ["I1/0P"]
     assert client.receive(acknowledgement) == Reaction(b"", None, heard=True)
 
 
@@ -404,13 +404,13 @@ def test_a_frame_damaged_beyond_its_header_check_says_nothing():
     assert client.receive(bytes(ruined)) == Reaction()
 
 
-def test_half_an_answer_does_not_spoil_the_one_that_is_asked_for():
+def test_half_an_answer_does_not_swallow_what_comes_after_the_time_out():
     client = connected()
     client.send(b"read")
-    reply = answer(bytes(60), ns=0, nr=1)
-    assert client.receive(reply[:40]) == Reaction()
+    assert client.receive(answer(bytes(100), ns=0, nr=1)[:40]) == Reaction()
     client.timed_out()
-    assert client.receive(reply).apdu == bytes(60)
+    assert client.receive(of_meter(FrameType.RR, nr=1)).heard
+    assert client.receive(answer(bytes(100), ns=0, nr=1)).apdu == bytes(100)
 
 
 def test_an_answer_heard_twice_is_given_once():

@@ -196,6 +196,16 @@ def test_after_anything_odd_the_next_frame_is_read(octets: bytes):
     assert read(octets)[-1] == whole(GOOD)
 
 
+def test_what_stands_inside_a_damaged_frame_is_not_taken_for_a_frame():
+    carrier = bytearray(
+        Frame(Address(16), Address(1, 17), FrameType.I, True, info=b"..." + GOOD + b"...").encode()
+    )
+    carrier[-4] ^= 0x10
+    inside, after = read(bytes(carrier) + GOOD)
+    assert isinstance(inside, Damaged)
+    assert after == whole(GOOD)
+
+
 def test_a_frame_that_lost_its_end_is_forgotten_when_the_line_was_silent():
     reader = FrameReader()
     assert reader.feed(GOOD[:-30]) == []
