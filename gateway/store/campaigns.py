@@ -241,7 +241,7 @@ class Campaigns(Commands):
         if not jobs:
             return None
         now = self._clock.now()
-        if self._outbox_full():
+        if self.outbox_full():
             return now + FULL_OUTBOX_WAIT
         return min(job.next_try_at or now for job in jobs)
 

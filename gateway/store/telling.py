@@ -20,7 +20,7 @@ from gateway.errors import Code
 from gateway.model import CampaignState, JobState, OutboxRow, Reply
 from gateway.store.counters import Counters
 from gateway.store.documents import Document, encoded, event_document, reply_document
-from gateway.store.rows import insert, moment_text
+from gateway.store.rows import Sql, insert, moment_text
 
 EVENTS_KEPT = timedelta(days=90)
 """How long `event.list` can look back (contract)."""
@@ -156,7 +156,7 @@ class Telling(Counters):
         correlation: bytes = b"",
     ) -> None:
         payload = encoded(document)
-        values = {
+        values: dict[str, Sql] = {
             "topic": topic,
             "payload": payload,
             "retain": retain,
