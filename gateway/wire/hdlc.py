@@ -179,8 +179,7 @@ def encode_frame(addresses: bytes, control: int, info: bytes = b"", *, segmented
 
 
 # FCS-16 (RFC 1662, appendix C) takes each octet from its least significant bit, crc_hqx from the most significant one
-# with the same polynomial: reverse the octets before, reverse and invert the result. The library's C loop costs 2 us
-# for 512 octets.
+# with the same polynomial: reverse the octets before, reverse and invert the result. All loops are then in C.
 _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 _RESIDUE = 0x1D0F
 """What crc_hqx holds after octets and their right check."""
