@@ -12,7 +12,7 @@ Raises `SecurityError` where key, tag, counter or policy is wrong, `WireError` w
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -30,8 +30,7 @@ KEY_OCTETS = 16
 MAX_COUNTER = 0xFFFF_FFFF
 
 
-@dataclass(frozen=True, slots=True)
-class SecurityControl:
+class SecurityControl(NamedTuple):
     """The octet that says how an APDU is protected."""
 
     suite: int = 0
@@ -57,8 +56,7 @@ class SecurityControl:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """A ciphered APDU, taken apart and not deciphered; nothing of it is to be believed yet."""
 
     tag: int
@@ -85,7 +83,7 @@ class Sealed:
         if len(title) not in (0, TITLE_OCTETS):
             raise WireError(f"system title of {len(title)} octets, {TITLE_OCTETS} expected")
         length = reader.length()
-        control, counter, contents = SecurityControl.from_octet(reader.u8()), reader.u32(), reader.rest()
+        control, counter, contents = _CONTROLS[reader.u8()], reader.u32(), reader.rest()
         if length != len(contents) + 5:
             raise WireError(f"ciphered part of {len(contents) + 5} octets, {length} announced")
         return cls(tag, plain_tag, dedicated, title, control, counter, contents)
@@ -210,6 +208,8 @@ class Protection:
 
     def _check_policy(self, control: SecurityControl) -> None:
         agreed = self._control
+        if control == agreed:
+            return
         if control.suite != agreed.suite or control.broadcast != agreed.broadcast or control.compressed:
             raise SecurityError(
                 f"security control {control.to_octet():02x}, {agreed.to_octet():02x} expected"
@@ -235,15 +235,16 @@ class Protection:
             raise WireError(
                 f"{len(contents)} octets in an authenticated APDU, at least {TAG_OCTETS} expected"
             )
-        aad = bytes((control.to_octet(),)) + self._authentication_key()
+        aad = self._aad if control == self._control else self._other_aad(control)
         return (
             _open(key.aes, iv, tag, aad, text) if control.encrypted else _check(key.aes, iv, tag, aad, text)
         )
 
-    def _authentication_key(self) -> bytes:
+    def _other_aad(self, control: SecurityControl) -> bytes:
+        """Of a peer that does more than was agreed."""
         if not self._ak:
             raise SecurityError("an authenticated APDU and no authentication key to check it")
-        return self._ak
+        return bytes((control.to_octet(),)) + self._ak
 
     def _wrong_contents(self, sealed: Sealed, apdu: bytes) -> SecurityError | WireError:
         found = f"{apdu[:1].hex() or 'nothing'} inside APDU {sealed.tag:02x}, {sealed.plain_tag:02x} expected"
@@ -316,6 +317,8 @@ def check_challenge(ours: bytes, theirs: bytes) -> None:
 
 _FULL_TAG = 16
 _TAG_CUT = _FULL_TAG - TAG_OCTETS
+
+_CONTROLS = tuple(map(SecurityControl.from_octet, range(256)))
 
 _GENERAL_GLO = 0xDB
 _GENERAL_DED = 0xDC

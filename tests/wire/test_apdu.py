@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import calls_of
 from support.notation import KINDS, service_fields
 from support.vectors import vectors
 
@@ -154,6 +155,22 @@ def test_what_is_no_apdu_is_refused(octets):
 def test_a_list_has_an_end():
     with pytest.raises(WireError, match="elements"):
         apdu.decode(bytes.fromhex("c505c1 82ffff") + bytes(0xFFFF))
+
+
+@pytest.mark.parametrize("start, element, count, end", [
+    ("c003c1", "00010000010000ff0200", 2048, ""),
+    ("c003c1", "00010000010000ff02010100", 1024, ""),
+    ("c303c1", "00010000010000ff02", 2048, "00"),
+    ("c703c1", "00010000", 1024, ""),
+    ("c703c1", "000101fa", 2048, ""),
+    ("c504c1", "03", 2048, "00000000"),
+])  # fmt: skip
+def test_the_longest_list_keeps_no_decoder_busy(start, element, count, end):
+    """10 ms is the limit, counted in calls; 30,000 take 3 ms on a PC."""
+    octets = (
+        bytes.fromhex(start) + axdr.encode_length(count) + bytes.fromhex(element) * count + bytes.fromhex(end)
+    )
+    assert calls_of(lambda: apdu.decode(octets)) < 40_000
 
 
 # -- anything -------------------------------------------------------------------------------------------------

@@ -149,19 +149,29 @@ def test_the_conformance_tag_may_have_one_octet():
     assert found == InitiateResponse(Conformance(0x00501F), 500)
 
 
-@pytest.mark.parametrize("octets", [
-    "", "60", "6100", "6129", "61 05 a2 03 02 01 00",
-    "61 17 a1 09 06 07 60857405080101 a2 03 02 01 01 a3 05 a4 03 02 01 01",
-    "61 17 a1 09 06 07 60857405090101 a2 03 02 01 01 a3 05 a1 03 02 01 01",
-    "61 16 a1 08 06 06 608574050801 a2 03 02 01 01 a3 05 a1 03 02 01 01",
-    "61 1c a1 09 06 07 60857405080101 a2 03 02 01 01 a2 03 02 01 01 a3 05 a1 03 02 01 01",
-    "61 18 a1 09 06 07 60857405080101 a2 03 02 01 01 a3 06 a1 04 02 01 01 00",
-    "61 18 a1 09 06 07 60857405080101 a2 03 02 01 01 a3 05 a1 03 02 01 01 00",
-    "61 80 a1 09 06 07 60857405080101 a2 03 02 01 01 a3 05 a1 03 02 01 01 0000",
-    "61 1c a1 09 06 07 60857405080101 a2 03 02 01 01 a3 05 a1 03 02 01 01 89 03 608574",
+CONTEXT, ACCEPTED, NO_DIAGNOSTIC = "a109060760857405080101", "a203020100", "a305a103020100"
+
+
+@pytest.mark.parametrize("octets, why", [
+    ("", "1 expected"),
+    ("60 00", "begins no AARE"),
+    ("61 80", "length 80"),
+    ("61 05 a203020100", "diagnostic is missing"),
+    (f"61 15 {ACCEPTED} {NO_DIAGNOSTIC} a109060760857405", "octets left"),
+    (f"61 0c {ACCEPTED} {NO_DIAGNOSTIC}", "a1 is missing"),
+    (f"61 12 {CONTEXT} {NO_DIAGNOSTIC}", "a2 is missing"),
+    (f"61 17 {CONTEXT} {ACCEPTED} a305a403020101", "diagnostic is a403020101"),
+    (f"61 17 {CONTEXT} {ACCEPTED} a305a103040101", "element 04 where 02"),
+    (f"61 16 {CONTEXT} {ACCEPTED} a304a1020200", "integer of 0 octets"),
+    (f"61 18 {CONTEXT} {ACCEPTED} a306a10302010000", "too many"),
+    (f"61 17 a109060760857405090101 {ACCEPTED} {NO_DIAGNOSTIC}", "60857405090101 is none"),
+    (f"61 16 a1080606608574050801 {ACCEPTED} {NO_DIAGNOSTIC}", "608574050801 is none"),
+    (f"61 1c {CONTEXT} {ACCEPTED} {ACCEPTED} {NO_DIAGNOSTIC}", "a2 twice"),
+    (f"61 17 {CONTEXT} {ACCEPTED} {NO_DIAGNOSTIC} 00", "too many"),
+    (f"61 1c {CONTEXT} {ACCEPTED} {NO_DIAGNOSTIC} 8903608574", "mechanism 608574 is none"),
 ])  # fmt: skip
-def test_what_is_no_aare_is_refused(octets):
-    with pytest.raises(WireError):
+def test_what_is_no_aare_is_refused(octets, why):
+    with pytest.raises(WireError, match=why):
         association.decode_aare(bytes.fromhex(octets))
 
 
