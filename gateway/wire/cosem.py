@@ -190,7 +190,7 @@ def _write_member(member: Attribute | Method) -> bytes:
     class_id, instance, index = member
     if len(instance) != 6:
         raise WireError(f"logical name of {len(instance)} octets, 6 expected")
-    # attribute_id and method_id are Integer8 of which only the positive half is used with logical names.
+    # Integer8 in the grammar: the negative numbers of manufacturers are 128 to 255 here.
     return U16.write(class_id) + instance + U8.write(index)
 
 

@@ -109,7 +109,8 @@ def test_a_value_that_does_not_fit_its_type_is_not_sent(data):
 
 @pytest.mark.parametrize("octets", [
     "", "07", "ff", "11 00 ff", "0c 02 c328",
-    "13 00 01 00", "02 02 13 12 03 0100ff 11 01", "13 01 0000 11 01 ff", "13 02 00 01 00", "13 01 ffff 00 01 00", "13 07 01 00", "13 11 00 00",
+    "02 02 13 12 03 0100ff 11 01",  # a compact array that ends inside an element, with room for it behind
+    "13 00 01 00", "13 01 0000 11 01 ff", "13 02 00 01 00", "13 01 ffff 00 01 00", "13 07 01 00", "13 11 00 00",
 ])  # fmt: skip
 def test_what_is_no_value_is_refused(octets):
     with pytest.raises(WireError):
