@@ -11,7 +11,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          schedule.py the only place that knows APScheduler
      2   wire/       PURE: octets <-> meaning (HDLC, wrapper, A-XDR, APDUs, ciphering, class 18)
          transfer/   PURE: what next? next_step(goal, seen) -> Step
-         config/     TOML -> the model, every mistake at once               store/    SQLite: one method, one transaction
+         config/     TOML -> the model, every mistake at once              store/    SQLite: one method, one transaction
          supply/     fetch over HTTP, images kept by their digest
      1   errors.py   one tree, stable codes, advice                         model.py  the nouns
          clock.py    time, as it is given                                   board.py  latest values and bells

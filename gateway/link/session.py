@@ -121,6 +121,7 @@ class Session:
         self._random = random_octets
         self._line_octet_s = _seconds_per_octet(settings)
         self._invoke = 0
+        self._heard = False
         self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
@@ -395,12 +396,15 @@ class Session:
         raise AssertionError("tenacity ends by returning or raising")
 
     def _poll(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
-        octets = self._link.timed_out() if self._settings.attempts > 1 else b""
-        if octets:
+        """Ask again as the link's rules say. A meter that answers "busy" (RNR) is asked on: that is no failed
+        attempt, and the link itself ends it when nothing new ever comes."""
+        heard = self._settings.attempts > 1
+        while heard and (octets := self._link.timed_out()):
             self._port.write(octets)
             answer = self._listen(len(octets))
             if satisfied(answer):
                 return answer
+            heard = self._heard
         raise SilentError(
             f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
             f"{self._settings.response_timeout_s:g} s each"
@@ -413,6 +417,7 @@ class Session:
         deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
         before = self._link.connected, self._link.disconnected
         frames = 0
+        self._heard = False
         while (left_s := deadline_s - self._clock.monotonic()) > 0:
             octets = self._port.read(READ_LIMIT, left_s)
             if not octets:
@@ -423,6 +428,7 @@ class Session:
             if answer is not None or (self._link.connected, self._link.disconnected) != before:
                 return answer
             if heard:
+                self._heard = True
                 frames += 1
                 if frames > MAX_FRAMES_PER_ANSWER:
                     raise SilentError(

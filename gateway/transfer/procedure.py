@@ -25,6 +25,8 @@ from gateway.transfer.steps import (
     Wait,
 )
 
+SHORTEST_WAIT_S = 0.05
+"""What is left of a wait may be too little for a float to add to the time: that would wait for ever."""
 ERASE_TIMEOUT_S = 90.0
 """Flash erase: 5 s is common, up to 60 s was seen in the field."""
 ERASE_POLL_S = 5.0
@@ -222,6 +224,7 @@ def _after_initiate(goal: Goal, seen: MeterView) -> Wait | None:
     if left_s <= 0:
         return None
     keep = goal.profile.bitmap is BitmapOrder.IGNORE
+    left_s = max(left_s, SHORTEST_WAIT_S)
     return Wait(left_s, "the meter prepares its memory", JobState.INITIATING, keep=keep)
 
 
@@ -274,7 +277,8 @@ def _activate(goal: Goal, seen: MeterView) -> Step:
 def _confirm(goal: Goal, seen: MeterView) -> Step:
     since_s = _since_activation(seen)
     if since_s < goal.profile.reconnect_after_s:
-        return Wait(goal.profile.reconnect_after_s - since_s, "the meter restarts", JobState.CONFIRMING)
+        left_s = max(goal.profile.reconnect_after_s - since_s, SHORTEST_WAIT_S)
+        return Wait(left_s, "the meter restarts", JobState.CONFIRMING)
     wrong = _identify(goal, seen)
     if wrong is not None:
         return wrong

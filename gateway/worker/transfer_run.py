@@ -6,14 +6,13 @@ the ceiling of block numbers. Acknowledged blocks are saved at checkpoints only,
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import ADVICE, AccessError, Code, GatewayError, MeterError
+from gateway.errors import AccessError, Code, GatewayError, MeterError
 from gateway.link.session import Session
 from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
@@ -48,8 +47,6 @@ MAX_BUSY_BLOCKS = 30
 _TEMPORARY_FAILURE = 2
 _DENIED = frozenset({3, 13})
 """read-write-denied, scope-of-access-violated: a matter of rights, not of the image."""
-
-log = logging.getLogger(__name__)
 
 
 class TransferRun:
@@ -374,17 +371,14 @@ class TransferRun:
         return f"{state}: {message}"
 
     def _save(self, **changes: Any) -> None:
-        before = self.job.state
         if changes.get("state") is None:
-            changes["state"] = before
+            changes["state"] = self.job.state
         blocks = self.view.blocks
         if blocks is not None:
             changes.setdefault("blocks_done", blocks.count)
         changes.setdefault("started_at", self.job.started_at or self._clock.now())
         changes |= {"blocks_sent": self._blocks_sent, "blocks_resent": self._blocks_resent}
         self.job = self._store.save_job(replace(self.job, **changes))
-        if self.job.state is not before:
-            _log_change(self.job)
 
     # -- figures -------------------------------------------------------------------------------------------------
 
@@ -427,15 +421,3 @@ class _NotNowError(MeterError):
 class _BlockRefusedError(MeterError):
     code = Code.T_BLOCK
     retryable = True
-
-
-def _log_change(job: Job) -> None:
-    line = f"{job.meter_id} on {job.port}, campaign {job.campaign_id}: {job.state}"
-    if job.code is not None:
-        line += f" {job.code}"
-    if job.message:
-        line += f": {job.message}"
-    if job.state is JobState.FAILED and job.code is not None:
-        log.warning("%s. %s", line, ADVICE[job.code])
-    else:
-        log.info("%s", line)

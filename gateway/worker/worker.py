@@ -6,7 +6,6 @@ next. What is due is asked of the Store afresh; what is in hand is only what mak
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -55,8 +54,6 @@ default, IEC 62056-46); for longer waits the meter is left."""
 MAX_COUNTER_JUMP = 1 << 20
 """How far an unprotected counter of a meter is believed (a forged one would lock the meter for ever)."""
 COUNTER_MARGIN = 16
-
-log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -158,7 +155,7 @@ class Worker:
         job = self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs))
         if job is None:
             self._look = False
-            self._look_at = self._when(self._store.next_due_at(self._settings.name))
+            self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
             return None
         return self._begin(job)
 

@@ -1,0 +1,357 @@
+"""A whole gateway, its meters, its broker and its power supply in one thread on virtual time.
+
+Every actor (worker, supplier, uplink) is the real one with its own local time; the one whose turn comes first is
+stepped. The same seed gives the same run. `power_fails_at` numbers commits: at each of them the gateway dies before or
+after it, everything in memory is gone, and it starts again on what the disk has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from support.sim_broker import SimBroker
+
+from gateway.board import SUPPLIER, UPLINK, Board, port_actor
+from gateway.control.commands import Controller
+from gateway.model import (
+    CommandSettings,
+    Config,
+    FirmwareSettings,
+    GatewaySettings,
+    Image,
+    Meter,
+    MeterKeys,
+    MqttSettings,
+    PortKind,
+    PortSettings,
+    Profile,
+    StepReport,
+    Trust,
+)
+from gateway.simulator import NONE, Faults, MeterSpec, VirtualClock, VirtualLine, VirtualMeter
+from gateway.store import Store
+from gateway.store.documents import time_text
+from gateway.supplier import Supplier
+from gateway.supply.images import ImageStore
+from gateway.uplink.uplink import Uplink
+from gateway.worker import Worker
+
+BASE = "mgw/v1/gw-sim"
+SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
+STEP_LIMIT = 2_000_000
+
+
+class PowerCut(BaseException):
+    """Everything in memory is gone."""
+
+
+class _ActingClock:
+    """The clock of whichever actor is being stepped, for what actors share."""
+
+    def __init__(self) -> None:
+        self.acting: VirtualClock | None = None
+        self.latest_s = 0.0
+
+    def _clock(self) -> VirtualClock:
+        assert self.acting is not None
+        return self.acting
+
+    def now(self) -> datetime:
+        return self._clock().now()
+
+    def monotonic(self) -> float:
+        return self._clock().monotonic()
+
+    def wait(self, bell: threading.Event, timeout_s: float) -> bool:
+        return self._clock().wait(bell, timeout_s)
+
+    def sleep(self, delay_s: float) -> None:
+        self._clock().sleep(delay_s)
+
+
+class _FragileStore(Store):
+    """The real Store, on a disk whose power can fail at any commit."""
+
+    power: Power
+
+    def _commit(self, database: sqlite3.Connection) -> None:
+        # The first commit opens the database, before anybody could have set `power`.
+        power = getattr(self, "power", None)
+        if power is None:
+            super()._commit(database)
+            return
+        power.commit(lambda: super(_FragileStore, self)._commit(database))
+
+
+@dataclass
+class Power:
+    """Fails at the given numbers of commits, alternately before and after the commit."""
+
+    fails_at: frozenset[int] = frozenset()
+    commits: int = 0
+    cuts: int = 0
+
+    def commit(self, really: Callable[[], None]) -> None:
+        self.commits += 1
+        if self.commits not in self.fails_at:
+            really()
+            return
+        self.cuts += 1
+        if self.cuts % 2:
+            really()
+        raise PowerCut
+
+
+@dataclass
+class SimMeter:
+    """A virtual meter with the configuration that knows it."""
+
+    spec: MeterSpec
+    faults: Faults = NONE
+    profile: Profile = field(default_factory=lambda: Profile(reconnect_after_s=20, activate_timeout_s=300))
+    id: str = "MTR1"
+    port: str = "bus1"
+    expect_name: bool = True
+
+
+class _Actor:
+    def __init__(
+        self, name: str, clock: VirtualClock, step: Callable[[], StepReport], bell: threading.Event
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.step = step
+        self.bell = bell
+        self.wake_at: float | None = clock.monotonic()
+
+    def due_s(self, now_s: float) -> float:
+        times = [] if self.wake_at is None else [max(self.wake_at, self.clock.monotonic())]
+        if self.bell.is_set():
+            times.append(max(now_s, self.clock.monotonic()))
+        return min(times, default=float("inf"))
+
+
+class World:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        directory: Path,
+        meters: list[SimMeter],
+        *,
+        seed: int = 0,
+        image_size: int = 8192,
+        line_faults: Faults = NONE,
+        baud: int = 9600,
+        broker_loses: float = 0.0,
+        power_fails_at: frozenset[int] = frozenset(),
+        allow_image: bool = True,
+    ) -> None:
+        chance = random.Random(f"{seed} world")
+        self.image = random.Random(f"{seed} image").randbytes(image_size)
+        self.sha256 = hashlib.sha256(self.image).hexdigest()
+        self.power = Power(power_fails_at)
+        self.sentences: list[str] = []
+        self._directory = directory
+        self._chance = chance
+        self._sims = meters
+        self._allow_image = allow_image
+        self._shared = _ActingClock()
+        self._now_s = 0.0
+        self._clocks = {
+            name: VirtualClock() for name in (UPLINK, SUPPLIER, *{meter.port for meter in meters})
+        }
+        self.broker = SimBroker(self._clocks[UPLINK], chance, loses=broker_loses)
+        self.meters: dict[str, VirtualMeter] = {
+            sim.id: VirtualMeter(sim.spec, faults=sim.faults, seed=seed + number)
+            for number, sim in enumerate(meters)
+        }
+        self.lines = {
+            port: VirtualLine(
+                [self.meters[sim.id] for sim in meters if sim.port == port],
+                self._clocks[port], baud=baud, faults=line_faults, seed=seed,
+            )
+            for port in {meter.port for meter in meters}
+        }  # fmt: skip
+        self.config = self._make_config()
+        self._boot()
+
+    # -- orders -----------------------------------------------------------------------------------------------
+
+    def command(self, verb: str, args: Mapping[str, Any], cmd_id: str = "") -> str:
+        """Send a command as a head-end does; its id."""
+        self._shared.acting = self._clocks[UPLINK]
+        now = self._shared.now()
+        cmd_id = cmd_id or str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        document = {
+            "v": 1, "cmd_id": cmd_id, "issued": time_text(now),
+            "expires": time_text(now + timedelta(days=6)), "args": dict(args),
+        }  # fmt: skip
+        self.broker.order(f"{BASE}/cmd/{verb}", document)
+        return cmd_id
+
+    def submit(self, campaign_id: str = "c1", **changes: Any) -> str:
+        args = {
+            "campaign_id": campaign_id,
+            "image": {"sha256": self.sha256, "url": "http://127.0.0.1/fw.bin", "size": len(self.image)},
+            "identifier": "FW", "expect_version": "2.0.0", "targets": [sim.id for sim in self._sims],
+        }  # fmt: skip
+        return self.command("campaign.submit", args | changes)
+
+    def replies(self, cmd_id: str) -> list[dict[str, Any]]:
+        """The replies to a command, repetitions left out."""
+        found: list[dict[str, Any]] = []
+        for document in self.broker.documents(f"{BASE}/rsp"):
+            if document["cmd_id"] == cmd_id and document not in found:
+                found.append(document)
+        return found
+
+    def job(self, meter_id: str = "MTR1", campaign_id: str = "c1") -> dict[str, Any]:
+        """The job as the head-end sees it."""
+        return self.broker.snapshot(f"{BASE}/campaign/{campaign_id}/job/{meter_id}") or {}
+
+    def campaign(self, campaign_id: str = "c1") -> dict[str, Any]:
+        return self.broker.snapshot(f"{BASE}/campaign/{campaign_id}") or {}
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        return self._now_s
+
+    def run(self, until: Callable[[], bool], *, limit_s: float = 48 * 3600.0) -> None:
+        """Step whoever is earliest until `until` holds. Fails when `limit_s` of virtual time has passed."""
+        for _ in range(STEP_LIMIT):
+            if until():
+                return
+            actor = min(self._actors, key=lambda actor: actor.due_s(self._now_s))
+            due_s = actor.due_s(self._now_s)
+            assert due_s < limit_s, f"nothing ended within {limit_s} s; last: {self.sentences[-5:]}"
+            self._step(actor, due_s)
+        raise AssertionError(f"no end after {STEP_LIMIT} steps; last: {self.sentences[-5:]}")
+
+    def run_until_told(self, campaign_id: str = "c1", **limits: float) -> None:
+        """Until the head-end has seen the campaign's end, and nothing is left to tell."""
+        ends = {"succeeded", "partial", "failed", "cancelled", "expired"}
+        self.run(
+            lambda: self.campaign(campaign_id).get("state") in ends and not self.store.outbox_batch(0, 1),
+            **limits,
+        )
+
+    def cut_power(self) -> None:
+        """Everything in memory is gone; the gateway starts again a few seconds later."""
+        self.store.close()
+        self.broker.drop()
+        self._now_s += 3.0
+        for clock in self._clocks.values():
+            clock.advance_to(self._now_s)
+        self._boot()
+
+    def _step(self, actor: _Actor, due_s: float) -> None:
+        actor.clock.advance_to(due_s)
+        self._now_s = max(self._now_s, due_s)
+        self._shared.acting = actor.clock
+        actor.bell.clear() if actor.name in (SUPPLIER, UPLINK) else None
+        try:
+            report = actor.step()
+        except PowerCut:
+            self.sentences.append("-- power cut --")
+            self.cut_power()
+            return
+        actor.wake_at = report.wake_at
+        self.sentences.append(f"{actor.clock.monotonic():10.3f} {actor.name}: {report.sentence}")
+        del self.sentences[:-2000]
+
+    # -- the gateway ------------------------------------------------------------------------------------------
+
+    def _boot(self) -> None:
+        while True:
+            try:
+                self._start()
+            except PowerCut:
+                self.store.close()
+            else:
+                return
+
+    def _start(self) -> None:
+        clock, config = self._shared, self.config
+        clock.acting = self._clocks[UPLINK]
+        board = Board()
+        self.store = _FragileStore(
+            self._directory, gateway_id="gw-sim", root="mgw/v1", clock=clock, board=board
+        )
+        self.store.power = self.power
+        self.store.fail_running_errands()
+        images = ImageStore(self._directory / "images", 2**30)
+        controller = Controller(
+            config=config, store=self.store, images=images, board=board, clock=clock,
+            version="0", clock_state=lambda: "synced",
+        )  # fmt: skip
+        assert config.mqtt is not None
+        uplink = Uplink(
+            config.mqtt, gateway_id="gw-sim", broker=self.broker, store=self.store, board=board,
+            clock=self._clocks[UPLINK],
+            handle=controller.handle, info=controller.info, clock_state=lambda: "synced", random=self._chance,
+        )  # fmt: skip
+        supplier = Supplier(
+            self.store, images, config.firmware, self._clocks[SUPPLIER], board, fetch=self._fetch
+        )
+        self._actors = [
+            _Actor(UPLINK, self._clocks[UPLINK], uplink.step, board.bell(UPLINK)),
+            _Actor(SUPPLIER, self._clocks[SUPPLIER], supplier.step, board.bell(SUPPLIER)),
+        ]
+        for port in config.ports:
+            worker = Worker(
+                port, meters={meter.id: meter for meter in config.meters}, keys=config.keys,
+                system_title=SYSTEM_TITLE, store=self.store, images=images, board=board,
+                clock=self._clocks[port.name], open_port=lambda port: self.lines[port.name].reopen(),
+                random_octets=self._chance.randbytes,
+            )  # fmt: skip
+            self._actors.append(
+                _Actor(port.name, self._clocks[port.name], worker.step, board.bell(port_actor(port.name)))
+            )
+
+    def _fetch(
+        self, url: str, images: ImageStore, *, sha256: str, size: int | None, settings: object, stop: object
+    ) -> Image:
+        return images.add([self.image], expect_sha256=sha256, expect_size=size)
+
+    def _make_config(self) -> Config:
+        return Config(
+            gateway=GatewaySettings(id="gw-sim", system_title=SYSTEM_TITLE, state_dir=self._directory),
+            mqtt=MqttSettings(url="mqtt://127.0.0.1"),
+            commands=CommandSettings(),
+            firmware=FirmwareSettings(trust=Trust.DIGEST),
+            ports=tuple(PortSettings(port, PortKind.RS485, device="sim") for port in self.lines),
+            meters=tuple(_configured(sim) for sim in self._sims),
+            keys={sim.id: sim.spec.keys for sim in self._sims},
+        )
+
+
+def _configured(sim: SimMeter) -> Meter:
+    spec = sim.spec
+    return Meter(
+        id=sim.id, port=sim.port, physical_address=spec.address.lower or 0, logical_address=spec.address.upper,
+        address_bytes=spec.address.octets, client=spec.client, authentication=spec.authentication,
+        security=spec.security, logical_device_name=spec.logical_device_name if sim.expect_name else "",
+        profile=sim.profile,
+    )  # fmt: skip
+
+
+def ciphered(**changes: Any) -> MeterSpec:
+    """A meter with HLS-GMAC that protects everything."""
+    from gateway.model import Authentication, Security
+
+    return MeterSpec(
+        keys=MeterKeys(bytes(range(16)), bytes(range(0xD0, 0xE0))),
+        authentication=Authentication.HLS_GMAC, security=Security.BOTH, **changes,
+    )  # fmt: skip
