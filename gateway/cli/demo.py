@@ -33,9 +33,12 @@ _BAUD = 19200
 _IMAGE_SIZE = 12 * 1024 + 100
 """About 15 s of line time; the last block is short."""
 _OLD, _NEW = "1.0.0", "2.0.0"
+_VERIFY_S, _REBOOT_S = 2.0, 6.0
 _CAMPAIGN = "demo-2.0.0"
 _START_TIMEOUT_S = 20.0
 _TIMEOUT_S = 180.0
+_ELSEWHERE = "/usr/sbin"
+"""Where Debian puts mosquitto, which is not on the PATH of everybody."""
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 
 
@@ -69,7 +72,7 @@ def demo(desk: Desk, /, broker_binary: Path | None) -> int:
 
 
 def _broker_on_path() -> Path:
-    found = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    found = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), _ELSEWHERE]))
     if found is None:
         raise click.UsageError(
             "No mosquitto on PATH: install it, name one with --broker-binary, or use `make demo`."
@@ -80,7 +83,7 @@ def _broker_on_path() -> Path:
 def _play(desk: Desk, binary: Path, home: Path, log: Path) -> None:
     """The whole demonstration. Raises GatewayError where it does not end as it should."""
     image = os.urandom(_IMAGE_SIZE)
-    (spec,) = virtual.meters(1, version=_OLD, new_version=_NEW, verify_s=2.0, reboot_s=6.0)
+    (spec,) = virtual.meters(1, version=_OLD, new_version=_NEW, verify_s=_VERIFY_S, reboot_s=_REBOOT_S)
     meter = VirtualMeter(spec)
     with contextlib.ExitStack() as stack:
         line = stack.enter_context(serve([meter], link_path=home / "line", baud=_BAUD))

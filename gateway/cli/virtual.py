@@ -12,6 +12,8 @@ from gateway.simulator import MeterSpec, several
 from gateway.wire.hdlc import Address
 
 SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
+PROFILE: Mapping[str, object] = {"after_initiate": "1s", "reconnect_after": "5s", "activate_timeout": "1min"}
+"""Nobody likes to wait for a virtual meter."""
 _FIRST_ADDRESS = 17
 
 
@@ -70,8 +72,7 @@ def write_configuration(
             "authentication_key": spec.keys.authentication_key.hex(),
         }
         secrets.append(_table(f"[meters.{meter_id(number)}]", keys))
-    quick = {"after_initiate": "1s", "reconnect_after": "5s"}
-    settings.append(_table("[profiles.virtual]", quick))
+    settings.append(_table("[profiles.virtual]", PROFILE))
     (directory / "gateway.toml").write_text("\n".join(settings), "utf-8")
     with open(directory / "keys.toml", "w", encoding="utf-8", opener=_private) as file:
         file.write("\n".join(secrets))

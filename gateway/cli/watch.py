@@ -55,35 +55,41 @@ def watch_campaign(desk: Desk, campaign_id: str) -> int:
 
 
 def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Document]]:
-    look = _looks(desk, campaign_id)
-    while True:
-        campaign, jobs = look()
-        view.show(campaign, jobs)
-        if campaign["state"] in _ENDED:
-            return campaign, jobs
-        time.sleep(_LOOK_EVERY_S)
+    with contextlib.closing(_Looks(desk)) as looks:
+        while True:
+            campaign, jobs = looks.at(campaign_id)
+            view.show(campaign, jobs)
+            if campaign["state"] in _ENDED:
+                return campaign, jobs
+            time.sleep(_LOOK_EVERY_S)
 
 
-def _looks(desk: Desk, campaign_id: str) -> Callable[[], tuple[Document, list[Document]]]:
-    """A function that asks for the campaign, over one connection as long as it holds."""
-    client: Client | None = None
-    seen_at: float | None = None
+class _Looks:
+    """Asks for a campaign over one connection as long as it holds, and over a new one after a restart."""
 
-    def look() -> tuple[Document, list[Document]]:
-        nonlocal client, seen_at
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._client: Client | None = None
+        self._seen_at: float | None = None
+
+    def at(self, campaign_id: str) -> tuple[Document, list[Document]]:
+        """The campaign and its jobs. Raises RefusedError, and NoDaemonError when the daemon stays away."""
         while True:
             try:
-                client = client or desk.connect()
-                data = client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
-                seen_at = time.monotonic()
+                self._client = self._client or self._desk.connect()
+                data = self._client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
+                self._seen_at = time.monotonic()
                 return data["campaign"], data["jobs"]
             except NoDaemonError:
-                client = None
-                if seen_at is None or time.monotonic() - seen_at > _RESTART_TAKES_S:
+                self.close()
+                if self._seen_at is None or time.monotonic() - self._seen_at > _RESTART_TAKES_S:
                     raise
                 time.sleep(_LOOK_EVERY_S)
 
-    return look
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 def _explain(campaign: Document, jobs: list[Document]) -> None:

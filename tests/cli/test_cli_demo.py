@@ -1,0 +1,102 @@
+"""`meter-gateway demo`, on a line that is faster than a person can read, and when something of it is broken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.broker import mosquitto_path
+
+from gateway.cli import demo, main, virtual
+
+FAST = """
+from gateway.cli import demo, main, virtual
+demo._BAUD, demo._VERIFY_S, demo._REBOOT_S = 115200, 0.2, 0.5
+virtual.PROFILE = {**virtual.PROFILE, "reconnect_after": "500ms"}
+raise SystemExit(main())
+"""
+
+
+def children() -> set[str]:
+    """What runs on this machine because of a demonstration."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes()
+        except OSError:
+            continue
+        if b"meter-gateway-demo-" in words:
+            found.add(process.parent.name)
+    return found
+
+
+def test_it_ends_with_what_the_meter_reports_and_leaves_nothing_behind(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", FAST, "demo", "--broker-binary", str(mosquitto_path())],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    assert lines[-1] == "The meter reported version 1.0.0 before, and reports version 2.0.0 now."
+    for words in ("MQTT  ->  cmd/campaign.submit", "MQTT  <-  rsp accepted", "transferring", "confirming"):
+        assert any(words in line for line in lines), words
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_meter_that_does_not_want_it_makes_it_fail_with_reason_and_log(monkeypatch, capsys):
+    made = virtual.meters
+    monkeypatch.setattr(
+        virtual,
+        "meters",
+        lambda *args, **options: [replace(spec, transfer_enabled=False) for spec in made(*args, **options)],
+    )
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["demo", "--broker-binary", str(mosquitto_path())]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    said = capsys.readouterr().err
+    assert "the demonstration failed: MTR0001 ended failed: T_DISABLED" in said
+    assert "-- the gateway's log" in said
+    assert "ready: 1 ports, 1 meters" in said
+    assert not children()
+
+
+def test_a_broker_that_does_not_start_is_named(capsys):
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["demo", "--broker-binary", "/bin/false"]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert "the broker ended with status 1" in capsys.readouterr().err
+    assert not children()
+
+
+def test_without_a_broker_it_says_where_to_get_one(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(demo, "_ELSEWHERE", str(tmp_path))
+    assert main(["demo"]) == 2
+    assert "make demo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_all_that_it_started(tmp_path, number):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "demo", "--broker-binary", str(mosquitto_path())],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "rsp accepted" in line:
+            break
+    assert children()
+    running.send_signal(number)
+    running.communicate(timeout=15)
+    assert running.returncode == 130
+    assert not children()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,236 @@
+"""What an operator does at the gateway: look, probe, update, watch, cancel; with a daemon and virtual meters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.running import NEW, OLD, RunningGateway
+
+from gateway.cli import main
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """Five meters on a line without speed, the third locked; tests that change a meter have one of their own."""
+    directory = tmp_path_factory.mktemp("gateway")
+    running = RunningGateway(directory, meters=5, changes={2: {"transfer_enabled": False}})
+    try:
+        yield running.start()
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def firmware(tmp_path: Path) -> Path:
+    file = tmp_path / "ACM-X3_4.1.7.bin"
+    file.write_bytes(os.urandom(5000))
+    return file
+
+
+@pytest.fixture
+def type_in(gateway, capsys):
+    """Run a command line here: status, what it printed, what it complained."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main([*words, "--config", str(gateway.config)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def start(gateway: RunningGateway, *words: str, **options) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gateway", *words, "--config", str(gateway.config)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+
+
+def test_status_shows_everything_on_one_screen(type_in):
+    status, out, _ = type_in("status")
+    assert status == 0
+    for word in ("gateway", "version", "broker", "clock", "unchecked", "meters", "rs485-1", "no alarms"):
+        assert word in out
+    assert len(out.splitlines()) <= 24
+
+
+def test_status_as_json_is_one_document(type_in):
+    status, out, _ = type_in("status", "--json")
+    assert status == 0
+    document = json.loads(out)
+    assert [port["port"] for port in document["ports"]] == ["rs485-1"]
+    assert len(document["meters"]) == 5
+
+
+def test_probe_shows_all_seven_attributes(type_in):
+    status, out, _ = type_in("probe", "MTR0005")
+    assert status == 0
+    for line in (
+        "logical name", "image block size", "image transferred blocks status",
+        "image first not transferred block number", "image transfer enabled", "image transfer status",
+        "image to activate info", "SIM0000000000005", OLD,
+    ):  # fmt: skip
+        assert line in out
+
+
+def test_probe_of_a_meter_that_is_not_there(type_in):
+    status, _, err = type_in("probe", "MTR9")
+    assert status == 1
+    assert "E_NOT_FOUND: no meter MTR9" in err
+    assert "Check the name" in err
+
+
+def test_update_puts_a_file_into_a_meter_and_the_meter_says_so(gateway, type_in, firmware):
+    status, out, err = type_in("update", "MTR0001", str(firmware), "--expect-version", NEW)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1].endswith("succeeded, 1 updated")
+    assert f"MTR0001: updated, {OLD} -> {NEW}" in lines
+    meter = gateway.meters[0]
+    assert meter.version == NEW
+    assert meter.image.image == firmware.read_bytes()
+    assert meter.image.identifier == b"ACM-X3_4.1.7"
+
+
+def test_update_as_json_lines_ends_with_the_whole_truth(type_in, firmware):
+    status, out, _ = type_in("update", "MTR0002", str(firmware), "--identifier", "hex:0102", "--json")
+    assert status == 0
+    documents = [json.loads(line) for line in out.splitlines()]
+    states = [document["jobs"][0]["state"] for document in documents]
+    assert states[-1] == "updated"
+    assert documents[-1]["campaign"]["identifier"] == "hex:0102"
+    assert len(states) == len(documents) > 1
+
+
+def test_an_update_that_fails_ends_with_1_code_reason_and_advice(type_in, firmware):
+    status, out, err = type_in("update", "MTR0003", str(firmware))
+    assert status == 1
+    assert "MTR0003: failed, T_DISABLED" in out
+    assert "ended failed" in err
+    assert "MTR0003: T_DISABLED: " in err
+    assert "enable it in the meter" in err
+
+
+def test_an_update_of_an_unknown_meter_sends_nothing(type_in, firmware):
+    status, _, err = type_in("update", "MTR9", str(firmware))
+    assert status == 1
+    assert "E_NOT_FOUND" in err
+
+
+def test_a_refusal_as_json_is_the_reply(type_in):
+    status, out, err = type_in("campaign", "show", "never-ordered", "--json")
+    assert status == 1
+    assert json.loads(out)["code"] == "E_NOT_FOUND"
+    assert "E_NOT_FOUND" in err
+
+
+def test_an_added_image_is_named_by_its_digest(type_in, firmware):
+    status, out, _ = type_in("image", "add", str(firmware))
+    assert status == 0
+    assert out == f"{hashlib.sha256(firmware.read_bytes()).hexdigest()}  5000 bytes\n"
+
+
+def test_a_campaign_is_submitted_listed_shown_and_watched(type_in, firmware):
+    digest = type_in("image", "add", str(firmware))[1].split()[0]
+    order = ("--id", "fw-2026-11", "--sha256", digest, "--identifier", "x", "--meter", "MTR0004")
+    status, out, _ = type_in("campaign", "submit", *order)
+    assert status == 0
+    assert "campaign watch fw-2026-11" in out
+    status, out, _ = type_in("campaign", "watch", "fw-2026-11")
+    assert status == 0
+    assert out.splitlines()[-1] == "campaign fw-2026-11: succeeded, 1 updated"
+    assert ["fw-2026-11", "succeeded"] in [
+        line.split()[:2] for line in type_in("campaign", "ls")[1].splitlines()
+    ]
+    shown = type_in("campaign", "show", "fw-2026-11")[1]
+    assert digest in shown
+    assert f"updated, {OLD} -> {NEW}" in shown
+    status, _, err = type_in("campaign", "submit", *order)
+    assert (status, "E_CONFLICT" in err) == (1, True)
+    status, _, err = type_in("campaign", "cancel", "fw-2026-11")
+    assert (status, "E_STATE" in err) == (1, True)
+
+
+# -- a slow line: what can be seen and stopped on the way -----------------------------------------------------
+
+
+@pytest.fixture
+def slow(tmp_path):
+    running = RunningGateway(tmp_path, meters=1, baud=38400)
+    try:
+        yield running.start()
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def ordered(slow, firmware, capsys):
+    """A campaign that will take a while."""
+    firmware.write_bytes(os.urandom(80_000))
+    here = ("--config", str(slow.config))
+    assert main(["image", "add", str(firmware), *here]) == 0
+    digest = capsys.readouterr().out.split()[0]
+    assert (
+        main(["campaign", "submit", "--id", "slow", "--sha256", digest, "--identifier", "x", "--all", *here])
+        == 0
+    )
+    slow.wait_for("transferring")
+    return slow
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_work(ordered):
+    watching = start(ordered, "campaign", "watch", "slow", stdout=subprocess.PIPE)
+    assert watching.stdout is not None
+    watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=10)
+    assert watching.returncode == 130
+    assert b"the daemon goes on" in err
+    assert b"campaign watch slow" in err
+    with_status = start(ordered, "status", stdout=subprocess.PIPE)
+    assert b"running" in with_status.communicate(timeout=10)[0]
+
+
+def test_a_terminal_shows_a_bar(ordered):
+    ours, theirs = pty.openpty()
+    watching = start(ordered, "campaign", "watch", "slow", stdout=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    seen = b""
+    deadline = time.monotonic() + 10
+    while "━".encode() not in seen or b"blocks" not in seen:
+        assert time.monotonic() < deadline, seen
+        seen += os.read(ours, 4096)
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=10)
+    os.close(ours)
+    assert b"MTR0001" in seen
+
+
+def test_cancel_stops_a_transfer_and_the_watcher_hears_of_it(ordered, capsys):
+    watching = start(ordered, "campaign", "watch", "slow", stdout=subprocess.PIPE)
+    assert main(["campaign", "cancel", "slow", "--config", str(ordered.config)]) == 0
+    out, err = watching.communicate(timeout=10)
+    assert watching.returncode == 1
+    assert b"MTR0001: cancelled" in out
+    assert b"ended cancelled" in err
+    assert ordered.meters[0].version == OLD
+
+
+def test_watching_outlives_a_restart_of_the_daemon(ordered):
+    watching = start(ordered, "campaign", "watch", "slow", stdout=subprocess.PIPE)
+    assert watching.stdout is not None
+    watching.stdout.readline()
+    assert ordered.stop() == 0
+    ordered.log.unlink()
+    ordered.start()
+    assert main(["campaign", "cancel", "slow", "--config", str(ordered.config)]) == 0
+    out, _ = watching.communicate(timeout=15)
+    assert watching.returncode == 1
+    assert b"MTR0001: cancelled" in out

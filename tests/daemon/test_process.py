@@ -1,0 +1,192 @@
+"""The daemon as systemd and an operator have it: signals, exit status, watchdog, log."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
+
+import pytest
+from support.broker import Mosquitto
+from support.running import RunningGateway
+
+from gateway.cli import main
+from gateway.cli.demo_parts import HeadEnd
+
+FAKE_SYSTEMD = """
+import os, socket
+def notify(state):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(state.encode(), os.environ["NOTIFY_SOCKET"])
+"""
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Gateways that end with the test."""
+    running = []
+
+    def start(name: str = "gateway", **options) -> RunningGateway:
+        (tmp_path / name).mkdir()
+        gateway = RunningGateway(tmp_path / name, **options)
+        running.append(gateway)
+        return gateway.start()
+
+    yield start
+    for gateway in running:
+        gateway.close()
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+def test_it_ends_in_order_when_it_is_told_to(launch, number):
+    gateway = launch()
+    assert gateway.stop(number) == 0
+    assert gateway.said().splitlines()[-1].endswith("ended")
+    assert not gateway.socket.exists()
+
+
+def test_it_ends_within_5_seconds_while_a_meter_does_not_answer(launch, capsys):
+    gateway = launch(meters=1)
+    gateway.line.stop()  # nobody reads the line any more
+    gateway.line.start()
+    gateway.line.meters[0].reboot(time.time() + 1e6)
+    here = ("--config", str(gateway.config))
+    image = gateway.directory / "image"
+    image.write_bytes(b"x" * 1000)
+    assert main(["image", "add", str(image), *here]) == 0
+    digest = capsys.readouterr().out.split()[0]
+    assert (
+        main(["campaign", "submit", "--id", "c", "--sha256", digest, "--identifier", "x", "--all", *here])
+        == 0
+    )
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert gateway.stop(timeout_s=10) == 0
+    assert time.monotonic() - started < 5
+
+
+def test_a_bug_ends_the_process_with_1_and_its_traceback(launch):
+    gateway = launch(before="from gateway.worker import Worker\nWorker.step = lambda self: 1 / 0")
+    assert gateway.process.wait(10) == 1
+    assert "port:rs485-1: a bug ends the process" in gateway.said()
+    assert "ZeroDivisionError" in gateway.said()
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(launch):
+    gateway = launch()
+    second = subprocess.run(
+        [sys.executable, "-m", "gateway", "run", "--config", str(gateway.config)],
+        capture_output=True, text=True, timeout=15, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "in use by another meter-gateway" in second.stderr
+    assert gateway.stop() == 0
+
+
+def test_a_look_at_the_configuration_changes_nothing_and_tells(launch):
+    gateway = launch()
+    gateway.process.send_signal(SIGHUP)
+    gateway.wait_for("the configuration is unchanged")
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("9600", "19200"))
+    gateway.process.send_signal(SIGHUP)
+    gateway.wait_for("the configuration has changed: restart")
+    gateway.config.write_text(text.replace("9600", "9601"))
+    gateway.process.send_signal(SIGHUP)
+    gateway.wait_for("ports[0].baud: found 9601")
+    gateway.wait_for("goes on with the one it runs with")
+    assert gateway.stop() == 0
+
+
+class Systemd:
+    """What listens at NOTIFY_SOCKET, with a module `systemd` for the daemon: the distribution's needs a compiler."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "lib/systemd").mkdir(parents=True)
+        (directory / "lib/systemd/__init__.py").touch()
+        (directory / "lib/systemd/daemon.py").write_text(FAKE_SYSTEMD)
+        self.env = {
+            **os.environ,
+            "NOTIFY_SOCKET": str(directory / "notify"),
+            "PYTHONPATH": str(directory / "lib"),
+            "WATCHDOG_USEC": "300000",
+        }
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(directory / "notify"))
+
+    def hear(self, timeout_s: float = 10.0) -> str:
+        """What it is told next; "" when it is told nothing."""
+        self.socket.settimeout(timeout_s)
+        try:
+            return self.socket.recv(1000).decode()
+        except TimeoutError:
+            return ""
+
+
+@pytest.fixture
+def systemd(tmp_path):
+    listening = Systemd(tmp_path)
+    yield listening
+    listening.socket.close()
+
+
+def test_systemd_hears_that_it_is_ready_lives_and_ends(launch, systemd):
+    gateway = launch(env=systemd.env)
+    assert systemd.hear() == "READY=1"
+    assert {systemd.hear().partition("=")[0] for _ in range(6)} == {"STATUS", "WATCHDOG"}
+    assert gateway.stop() == 0
+    while (last := systemd.hear()) != "STOPPING=1":
+        assert last
+
+
+def test_systemd_hears_nothing_more_when_one_of_the_actors_hangs(launch, systemd):
+    hang = (
+        "import time\nfrom gateway.daemon import process\nfrom gateway.worker import Worker\n"
+        "process._PATIENCE_S, process._EXCHANGES_IN_A_STEP, process.LIFE_EVERY_S = 0.5, 0, 0.1\n"
+        "Worker.step = lambda self: time.sleep(60)"
+    )
+    gateway = launch(env=systemd.env, before=hang)
+    gateway.wait_for("no sign of life of port:rs485-1")
+    heard = list(iter(lambda: systemd.hear(0.5), ""))
+    assert "WATCHDOG=1" in heard
+    assert heard[-1] == "STATUS=no sign of life of port:rs485-1"
+    started = time.monotonic()
+    assert gateway.stop(timeout_s=10) == 0
+    assert time.monotonic() - started < 5
+    assert "left in the middle of a step: port:rs485-1" in gateway.said()
+
+
+def test_the_broker_hears_that_the_gateway_leaves(launch, tmp_path):
+    with Mosquitto(tmp_path / "broker") as broker:
+        heard = []
+        sections = {"gateway": {"id": "gw-1"}, "mqtt": {"url": broker.url}}
+        with HeadEnd(broker.url, "mgw/v1/gw-1") as head_end:
+            gateway = launch(sections=sections)
+
+            def listen_for(online: bool) -> None:
+                deadline = time.monotonic() + 10
+                while not heard or heard[-1]["online"] is not online:
+                    assert time.monotonic() < deadline, heard
+                    head_end.listen(
+                        lambda topic, document: heard.append(document) if topic == "state" else None
+                    )
+
+            listen_for(online=True)
+            assert gateway.stop() == 0
+            listen_for(online=False)
+        assert heard[0]["clock"] == "unchecked"
+        assert heard[-1]["session"] == heard[0]["session"]
+
+
+def test_a_bug_in_a_tick_ends_the_process_too(launch):
+    gateway = launch(
+        before="from gateway.daemon import process\nprocess.LIFE_EVERY_S = 0.1\n"
+        "beat = process.Daemon._beat\ncalls = []\n"
+        "process.Daemon._beat = lambda self, actor: calls.append(actor) or len(calls) > 1 and 1 / 0"
+    )
+    assert gateway.process.wait(10) == 1
+    assert "life: a bug ends the process" in gateway.said()
