@@ -109,6 +109,15 @@ def test_nothing_that_has_ended_is_changed_any_more(store, clock):
     assert store.campaign("fw-1") == ended
 
 
+def test_a_job_that_has_ended_stays_so_while_its_campaign_goes_on(store, clock):
+    submit(store, clock, "MTR1", "MTR2")
+    ended = move(store, "MTR1", JobState.UPDATED, version_after="4.1.7")
+    with pytest.raises(StateError, match="MTR1: the job is updated"):
+        move(store, "MTR1", JobState.FAILED)
+    assert store.job("fw-1", "MTR1") == ended
+    assert store.campaign_state("fw-1") is CampaignState.RUNNING
+
+
 def test_what_is_not_there_is_not_found(store, clock):
     for ask in (
         lambda: store.campaign_state("none"),

@@ -131,6 +131,17 @@ def test_a_damaged_file_is_kept_for_a_look(tmp_path, clock):
     assert (tmp_path / "counters.json.broken").exists()
 
 
+def test_a_number_that_does_not_fit_its_checksum_is_not_believed(tmp_path, clock):
+    store = open_store(tmp_path, clock)
+    store.seed_counter(METER, 100)
+    store.close()
+    path = tmp_path / "counters.json"
+    path.write_bytes(path.read_bytes().replace(b"100", b"4000000000", 1))
+    store = open_store(tmp_path, clock)
+    assert store.counter(METER) == 100, "a counter that jumps locks the meter for ever"
+    store.close()
+
+
 action = st.one_of(
     st.tuples(st.just("reserve"), st.integers(1, 50)),
     st.tuples(st.just("lose"), st.sampled_from(LOSSES)),

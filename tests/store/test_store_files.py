@@ -1,5 +1,6 @@
 """What happens to the files in the state directory: made, migrated, broken, too new, shared by mistake."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -112,15 +113,23 @@ def test_a_database_that_is_gone_is_made_anew_with_a_new_epoch(tmp_path, clock, 
 
 
 def test_a_newer_schema_stops_this_program_and_stays_as_it_is(tmp_path, clock):
-    ran_for_a_while(tmp_path, clock)
-    with sqlite3.connect(tmp_path / DB) as newer:
-        newer.execute("PRAGMA user_version = 99")
+    lived, found = tmp_path / "lived", tmp_path / "found"
+    found.mkdir()
+    ran_for_a_while(lived, clock)
+    newer = sqlite3.connect(lived / DB)
+    newer.execute("PRAGMA user_version = 99")
+    for name in (
+        DB,
+        f"{DB}-wal",
+        "counters.json",
+    ):  # as kill -9 leaves them: the version stands in the log only
+        shutil.copy(lived / name, found)
     newer.close()
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in found.iterdir()}
     with pytest.raises(StoreError, match="schema 99, this program knows up to 1"):
-        open_store(tmp_path, clock)
-    assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert not list(tmp_path.glob("*.broken*"))
+        open_store(found, clock)
+    assert {name: (found / name).read_bytes() for name in before} == before
+    assert not list(found.glob("*.broken*"))
 
 
 def two_schemas(monkeypatch, second):

@@ -55,6 +55,16 @@ def test_of_a_retained_topic_only_the_newest_snapshot_waits(store, clock):
     assert states == ["ready", "precheck", "running", "initiating", "transferring"]
 
 
+def test_the_end_of_a_campaign_waits_behind_the_ends_of_its_jobs(store, clock):
+    submit(store, clock, "MTR1", "MTR2")
+    # The broker has everything but the campaign's snapshot, which is therefore the oldest that waits.
+    store.outbox_delete(*(row.id for row in store.outbox_batch(0, 1000)[:-1]))
+    for name in ("MTR1", "MTR2"):
+        store.save_job(replace(store.job("fw-1", name), state=JobState.UPDATED))
+    snapshots = [topic for topic, _ in outbox(store) if topic.startswith("campaign/")]
+    assert snapshots == ["campaign/fw-1/job/MTR1", "campaign/fw-1/job/MTR2", "campaign/fw-1"]
+
+
 def test_a_checkpoint_that_nobody_would_see_costs_the_outbox_nothing(store, clock):
     submit(store, clock, "MTR1")
     job = store.save_job(replace(store.job("fw-1", "MTR1"), state=JobState.TRANSFERRING, blocks_total=100))
@@ -99,7 +109,9 @@ def test_what_waits_survives_a_restart_in_order(tmp_path, clock):
 
 meter = st.sampled_from(["MTR1", "MTR2", "MTR3"])
 step = st.one_of(
-    st.tuples(st.just("save"), meter, st.sampled_from(sorted(JobState))),
+    st.tuples(
+        st.just("save"), meter, st.sampled_from(sorted(JobState)) | st.sampled_from(sorted(TERMINAL_JOB))
+    ),
     st.tuples(st.just("take"), st.integers(1, 5), st.booleans()),
     st.tuples(st.just("restart"), st.none(), st.none()),
 )
