@@ -128,6 +128,8 @@ def run(argv: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except ConfigError as error:
+        if desk.as_json:
+            say_json({"mistakes": error.mistakes})
         return _complain("the configuration has mistakes:", *error.mistakes, exit_status=Exit.USAGE)
     except NoDaemonError as error:
         return _complain(error.message, exit_status=Exit.NO_DAEMON)

@@ -11,6 +11,7 @@ import array
 import grp
 import logging
 import os
+import select
 import selectors
 import socket
 import struct
@@ -146,7 +147,7 @@ class ControlServer:
             log.info("%s was dropped: %s", client.who, error)
             self._drop(client)
             return
-        if client.at_end and not client.unread and not client.awaited:
+        if client.at_end and (client.gone() or not (client.unread or client.awaited)):
             self._drop(client)
         else:
             self._watch(client)
@@ -215,6 +216,12 @@ class _Client:
         self.unread += encoded(reply_document(reply)) + _LINE
         if len(self.unread) > UNREAD_LIMIT_BYTES:
             raise OverflowError(f"{len(self.unread)} octets are not read")
+
+    def gone(self) -> bool:
+        """Whether nobody is there to read any more either: poll(2) tells that from the end of what is sent."""
+        poller = select.poll()
+        poller.register(self.connection, 0)
+        return any(events & select.POLLHUP for _, events in poller.poll(0))
 
     def flush(self) -> None:
         """Send what fits now."""

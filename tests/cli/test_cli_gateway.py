@@ -234,3 +234,28 @@ def test_watching_outlives_a_restart_of_the_daemon(ordered):
     out, _ = watching.communicate(timeout=15)
     assert watching.returncode == 1
     assert b"MTR0001: cancelled" in out
+
+
+def test_who_ordered_and_left_takes_no_place_from_others(tmp_path, firmware, capsys):
+    """The socket takes 16 clients, and a campaign takes its time."""
+    gateway = RunningGateway(tmp_path, meters=17, baud=300)
+    here = ("--config", str(gateway.config))
+    try:
+        gateway.start()
+        assert main(["image", "add", str(firmware), *here]) == 0
+        digest = capsys.readouterr().out.split()[0]
+        for number in range(1, 18):
+            order = (
+                "--id",
+                f"c{number}",
+                "--sha256",
+                digest,
+                "--identifier",
+                "x",
+                "--meter",
+                f"MTR{number:04d}",
+            )
+            assert main(["campaign", "submit", *order, *here]) == 0
+        assert main(["status", *here]) == 0
+    finally:
+        gateway.close()

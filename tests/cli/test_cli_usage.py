@@ -104,6 +104,8 @@ def test_check_reports_every_mistake_and_ends_with_2(tmp_path, capsys):
     assert said.count(f"{file}: ") == 3
     assert "gateway.id" in said
     assert "mqtt.url" in said
+    assert main(["check", "--json", "--config", str(file)]) == 2
+    assert len(json.loads(capsys.readouterr().out)["mistakes"]) == 3
 
 
 def test_check_is_content_with_a_good_file_and_tells_of_a_missing_device(tmp_path, capsys):

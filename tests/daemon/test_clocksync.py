@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,6 @@ def test_chronyc_without_a_chronyd_says_nothing(machine):
     assert clock_state(True, root=machine) == UNSYNCED
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads anything")
 def test_a_program_that_may_not_run_is_as_good_as_none(machine):
     program(machine, "timedatectl", "yes")
     (machine / "bin/timedatectl").chmod(0)
