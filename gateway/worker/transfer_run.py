@@ -147,7 +147,9 @@ class TransferRun:
             return self._end(JobState.FAILED, step.message, code=step.code)
         self.wake_at = self.view.now_s + step.delay_s
         next_try_at = self._clock.now() + timedelta(seconds=step.delay_s)
-        self._save(state=step.state, code=error.code, message=step.why, next_try_at=next_try_at)
+        # A meter that restarts is silent, and nothing is wrong with that.
+        code = None if step.state is JobState.CONFIRMING else error.code
+        self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
         return step.why
 
     def cancel(self) -> str:
@@ -383,6 +385,8 @@ class TransferRun:
     # -- figures -------------------------------------------------------------------------------------------------
 
     def _count(self, number: int) -> None:
+        if not self._rate_blocks:
+            self._rate_since = self.view.now_s
         self._rate_blocks += 1
         self._busy_blocks = 0
         self._blocks_sent += 1
