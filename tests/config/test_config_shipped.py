@@ -1,0 +1,40 @@
+"""The file that is installed: safe as it stands, and right in everything it suggests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.model import Trust
+
+SHIPPED = Path(__file__).parents[2] / "etc" / "gateway.toml"
+
+
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+
+def test_as_it_stands_it_opens_nothing_and_trusts_nothing():
+    read = config.load(SHIPPED)
+    assert (read.mqtt, read.ports, read.meters) == (None, (), ())
+    assert read.firmware.trust is Trust.SIGNED
+    assert read.firmware.allow_hosts == ()
+
+
+def test_everything_it_suggests_is_right(tmp_path):
+    text = re.sub(r"^#(?=[\[a-z])", "", SHIPPED.read_text("utf-8"), flags=re.MULTILINE)
+    for name in ("mqtt.password", "broker-ca.pem"):
+        (tmp_path / name).write_text("x")
+    text = text.replace("/etc/meter-gateway/", f"{tmp_path}/")
+    (tmp_path / "gateway.toml").write_text(text)
+    (tmp_path / "keys.toml").touch(0o600)
+    keys = "\n".join(f'{name}_key = "{"0F" * 16}"' for name in ("encryption", "authentication"))
+    (tmp_path / "keys.toml").write_text(f"[meters.MTR0001]\n{keys}\n")
+    read = config.load(tmp_path / "gateway.toml")
+    assert read.mqtt is not None
+    assert [port.name for port in read.ports] == ["rs485-1", "lan"]
+    assert read.meters[0].profile.name == "acme-x3"
