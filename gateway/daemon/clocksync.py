@@ -17,7 +17,8 @@ UNCHECKED = "unchecked"
 
 _TIMESYNCD_MARK = Path("run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8)
 _CHRONYD_SOCKET = Path("run/chrony/chronyd.sock")
-_ASK_TIMEOUT_S = 5.0
+_ASK_TIMEOUT_S = 3.0
+"""timedated is started by the question, which takes a small machine more than a second."""
 
 
 def clock_state(required: bool, *, root: Path = Path("/")) -> str:

@@ -264,10 +264,10 @@ class Daemon:
     def _stop(self) -> None:
         """At the end of each one's step: the lines first, then the uplink, which tells what they said last."""
         deadline_s = time.monotonic() + STOP_WITHIN_S
-        self._bells.stop()
         self._supplier.stop()
         late = _end(self._others, deadline_s - _FAREWELL_S)
         late += _end([self._uplink] if self._uplink else [], deadline_s)
+        self._bells.stop()
         if late:
             log.warning("left in the middle of a step: %s", ", ".join(late))
         else:
