@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -115,23 +117,36 @@ class Systemd:
             "PYTHONPATH": str(directory / "lib"),
             "WATCHDOG_USEC": "300000",
         }
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(directory / "notify"))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(directory / "notify"))
+        self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # As systemd does: a sender never waits for it.
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while told := self._socket.recv(1000).decode():
+            self._told.put(told)
 
     def hear(self, timeout_s: float = 10.0) -> str:
         """What it is told next; "" when it is told nothing."""
-        self.socket.settimeout(timeout_s)
         try:
-            return self.socket.recv(1000).decode()
-        except TimeoutError:
+            return self._told.get(timeout=timeout_s)
+        except queue.Empty:
             return ""
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", self.env["NOTIFY_SOCKET"])
+        self._thread.join()
+        self._socket.close()
 
 
 @pytest.fixture
 def systemd(tmp_path):
     listening = Systemd(tmp_path)
     yield listening
-    listening.socket.close()
+    listening.close()
 
 
 def test_systemd_hears_that_it_is_ready_lives_and_ends(launch, systemd):
