@@ -61,6 +61,25 @@ class BitmapOrder(StrEnum):
     IGNORE = "ignore"
 
 
+class IdentifierSource(StrEnum):
+    """Where the identifier comes from that initiate tells the meter."""
+
+    GIVEN = "given"
+    """The order's."""
+    HEAD = "head"
+    """The head of the file: one octet of length, then the identifier (IDIS style)."""
+    MD5 = "md5"
+    """The MD5 of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a meter of a profile says of itself: the value of `object` (attribute 2), a glob `pattern`."""
+
+    object: str
+    pattern: str
+
+
 class HlsCounter(StrEnum):
     """Which of the two messages of an HLS reply takes the lower counter: the proof or the APDU around it."""
 
@@ -88,11 +107,17 @@ class Profile:
     """What a meter model needs. Quirks are settings here, never subclasses."""
 
     name: str = "default"
+    match: Match | None = None
     image_object: str = "0-0:44.0.0.255"
     firmware_object: str = "1-0:0.2.0.255"
     counter_object: str = "0-0:43.1.1.255"
     block_size: int = 0
     pad_last_block: bool = False
+    enable_transfer: bool = False
+    """Set attribute 5 where it is FALSE, and put it back."""
+    in_order_only: bool = False
+    """The model stores blocks in the order of arrival, whatever their numbers."""
+    identifier: IdentifierSource = IdentifierSource.GIVEN
     after_initiate_s: float = 5.0
     a7: A7Policy = A7Policy.CHECK
     bitmap: BitmapOrder = BitmapOrder.MSB
@@ -323,6 +348,8 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     activated_at: datetime | None = None
+    transfer_enabled: bool = False
+    """This gateway set attribute 5 to TRUE, and puts it back at the end."""
     record: TransferRecord | None = None
     rev: int = 0
 

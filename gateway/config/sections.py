@@ -26,6 +26,8 @@ from gateway.model import (
     Framing,
     GatewaySettings,
     HlsCounter,
+    IdentifierSource,
+    Match,
     Meter,
     MeterKeys,
     MqttSettings,
@@ -218,6 +220,10 @@ def _profile(name: str, table: Table) -> Profile:
         counter_object=table.read("counter_object", v.OBIS, known.counter_object),
         block_size=table.read("block_size", v.integer(0, 65535), known.block_size),
         pad_last_block=table.read("pad_last_block", v.BOOLEAN, known.pad_last_block),
+        match=_match(table),
+        enable_transfer=table.read("enable_transfer", v.BOOLEAN, known.enable_transfer),
+        in_order_only=table.read("in_order_only", v.BOOLEAN, known.in_order_only),
+        identifier=table.read("identifier", v.choice(IdentifierSource), known.identifier),
         after_initiate_s=table.read("after_initiate", v.duration("0s", "10min"), known.after_initiate_s),
         a7=table.read("a7", v.choice(A7Policy), known.a7),
         bitmap=table.read("bitmap", v.choice(BitmapOrder), known.bitmap),
@@ -231,12 +237,24 @@ def _profile(name: str, table: Table) -> Profile:
         hls_counter=table.read("hls_counter", v.choice(HlsCounter), known.hls_counter),
     )
     table.later(
-        match=None, enable_transfer=False, identifier="given", in_order_only=False, broadcast=False,
-        broadcast_client=102, broadcast_framing="glo", broadcast_gap="20ms", broadcast_max_info=128,
+        broadcast=False, broadcast_client=102, broadcast_framing="glo", broadcast_gap="20ms", broadcast_max_info=128,
         optical_delay_before_ack="150ms", optical_delay_after_ack="200ms", health_checks=[],
     )  # fmt: skip
     table.finish()
     return profile
+
+
+def _match(profile: Table) -> Match | None:
+    """`match = { object = "...", pattern = "..." }`; None where there is none."""
+    table = profile.table("match")
+    if "match" not in profile:
+        return None
+    match = Match(
+        object=table.read("object", v.OBIS, "", required=True),
+        pattern=table.read("pattern", v.TEXT, "", required=True),
+    )
+    table.finish()
+    return match
 
 
 def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[str, Profile]) -> Meter:

@@ -74,6 +74,7 @@ CREATE TABLE jobs (
   started_at TEXT,
   finished_at TEXT,
   activated_at TEXT,
+  transfer_enabled INTEGER NOT NULL,
   rev INTEGER NOT NULL,
   UNIQUE (campaign_id, meter_id)
 ) STRICT;

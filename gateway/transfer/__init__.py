@@ -5,11 +5,13 @@ Nothing here talks to a meter, reads a clock or writes to a disk: the worker doe
 """
 
 from gateway.transfer.blocks import BlockSet
+from gateway.transfer.identifier import identifier_of
 from gateway.transfer.procedure import after_error, next_step, refused
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
     Done,
+    Enable,
     Failed,
     Goal,
     Initiate,
@@ -27,6 +29,7 @@ __all__ = [
     "ActivateEntry",
     "BlockSet",
     "Done",
+    "Enable",
     "Failed",
     "Goal",
     "Initiate",
@@ -38,6 +41,7 @@ __all__ = [
     "Verify",
     "Wait",
     "after_error",
+    "identifier_of",
     "next_step",
     "refused",
 ]

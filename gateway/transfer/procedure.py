@@ -8,11 +8,14 @@ special case: it is what happens when the record and the meter agree.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from gateway.errors import ADVICE, Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, TransferRecord
 from gateway.transfer.steps import (
     Activate,
     Done,
+    Enable,
     Failed,
     Goal,
     Initiate,
@@ -44,6 +47,7 @@ LAST_RETRY_S = 300.0
 
 _UNREADABLE = {
     Item.DEVICE_NAME: (Code.T_IDENTITY, "leave logical_device_name out for this meter"),
+    Item.MATCH: (Code.T_IDENTITY, "correct `match` in the profile"),
     Item.VERSION: (Code.T_VERSION, "set firmware_object in the profile, or in the order"),
     Item.ACTIVATE_INFO: (Code.T_IDENTIFIER, 'set a7 = "skip" in the profile of this model'),
 }
@@ -86,15 +90,25 @@ def refused(item: Item, result: int) -> Failed:
 
 
 def _identify(goal: Goal, seen: MeterView) -> Step | None:
-    """Invariant 5. The name is read again in each association and after verification, so before initiate and
-    before activate."""
-    if not goal.logical_device_name:
-        return None
-    if seen.device_name is None:
+    """Invariant 5. Name and model are read again in each association and after verification, so before initiate
+    and before activate."""
+    if goal.logical_device_name and seen.device_name is None:
         return Survey(Item.DEVICE_NAME, _until_initiated(seen))
-    if seen.device_name != goal.logical_device_name:
+    if goal.logical_device_name and seen.device_name != goal.logical_device_name:
         found, expected = seen.device_name, goal.logical_device_name
         return Failed(Code.T_IDENTITY, f"the meter calls itself {found!r}, configured is {expected!r}")
+    return _match_model(goal, seen)
+
+
+def _match_model(goal: Goal, seen: MeterView) -> Step | None:
+    match = goal.profile.match
+    if match is None:
+        return None
+    if seen.match is None:
+        return Survey(Item.MATCH, _until_initiated(seen))
+    if not fnmatchcase(seen.match, match.pattern):
+        found = f"{match.object} of the meter is {seen.match!r}"
+        return Failed(Code.T_IDENTITY, f"{found}, profile {goal.profile.name} wants {match.pattern!r}")
     return None
 
 
@@ -155,8 +169,12 @@ def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
     if record is not None and record.initiates >= goal.profile.max_initiates:
         spent = f"{record.initiates} initiates are spent (max_initiates)"
         return Failed(Code.T_INCOMPLETE, f"the transfer would have to begin anew, {spent}: {why}")
+    if not goal.identifier:
+        return Failed(Code.T_IDENTIFIER, f"the image has no identifier at its {goal.profile.identifier}")
     if seen.enabled is None:
         return Survey(Item.ENABLED, _until_initiated(seen))
+    if not seen.enabled and goal.profile.enable_transfer:
+        return Enable(_until_initiated(seen))
     if not seen.enabled:
         return Failed(Code.T_DISABLED, "image_transfer_enabled is FALSE")
     if seen.block_size is None:
@@ -210,6 +228,10 @@ def _send(goal: Goal, seen: MeterView) -> Step:
             left = seen.blocks.total - seen.blocks.count
             return Failed(
                 Code.T_INCOMPLETE, f"{left} of {seen.blocks.total} blocks stay missing, sent repeatedly"
+            )
+        if goal.profile.in_order_only and seen.blocks.highest() > missing:
+            return _initiate(
+                goal, seen, f"block {missing} is missing, and this model only takes blocks in order"
             )
         return SendBlock(missing)
     if goal.profile.bitmap is not BitmapOrder.IGNORE and not seen.swept:

@@ -27,6 +27,7 @@ class Item(Enum):
     """What can be read of a meter, one exchange each (the bitmap of a big image takes several)."""
 
     DEVICE_NAME = "logical device name"
+    MATCH = "object that the profile matches"
     VERSION = "firmware version"
     BLOCK_SIZE = "image_block_size"
     BITMAP = "image_transferred_blocks_status"
@@ -55,6 +56,8 @@ class MeterView:
     largest_block: int | None = None
     """Octets of image that fit one APDU of this association; None before there was one."""
     device_name: str | None = None
+    match: str | None = None
+    """What the meter says where its profile looks (`Profile.match`)."""
     version: str | None = None
     block_size: int | None = None
     enabled: bool | None = None
@@ -84,6 +87,7 @@ class MeterView:
         """The association has ended: nothing seen in it counts any longer."""
         self.largest_block = None
         self.device_name = None
+        self.match = None
         self.version = None
         self.block_size = None
         self.enabled = None
@@ -137,6 +141,13 @@ class Survey:
     """Read one item. `state` is what the job is in meanwhile; None: what it was."""
 
     item: Item
+    state: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """Set attribute 5 to TRUE; it is put back when the job ends."""
+
     state: JobState | None = None
 
 
@@ -199,4 +210,4 @@ class Failed:
     state: JobState = JobState.FAILED
 
 
-Step = Survey | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed
+Step = Survey | Enable | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed

@@ -122,6 +122,11 @@ def boolean(value: bool) -> Data:
     return Data(Tag.BOOLEAN, value)
 
 
+def true_as_ff() -> Data:
+    """TRUE with all bits set: any octet but 0 is TRUE (IEC 61334-6), and some meters take only this one."""
+    return Data(Tag.BOOLEAN, 0xFF)
+
+
 def integer(value: int) -> Data:
     """8 bits, signed."""
     return Data(Tag.INTEGER, value)
@@ -346,6 +351,8 @@ def _encode_contents(data: Data) -> bytes:
             return b""
         case bool(value) if tag is Tag.BOOLEAN:
             return b"\x01" if value else b"\x00"
+        case 0xFF if tag is Tag.BOOLEAN:
+            return b"\xff"
         case int() | float() as value if tag in _NUMBERS:
             return _pack(tag, value)
         case bytes(value) if tag is Tag.OCTET_STRING:

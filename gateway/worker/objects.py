@@ -25,6 +25,9 @@ def attribute_of(item: Item, profile: Profile, firmware_object: str) -> apdu.Att
     match item:
         case Item.DEVICE_NAME:
             return apdu.Attribute(DATA_CLASS, apdu.obis(DEVICE_NAME_OBJECT), 2)
+        case Item.MATCH:
+            assert profile.match is not None, "asked for only where the profile has one"
+            return apdu.Attribute(DATA_CLASS, apdu.obis(profile.match.object), 2)
         case Item.VERSION:
             return apdu.Attribute(DATA_CLASS, apdu.obis(firmware_object or profile.firmware_object), 2)
         case _:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import AccessError, Code, GatewayError, MeterError
+from gateway.errors import AccessError, Code, GatewayError, MeterError, SilentError
 from gateway.link.session import Session
 from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
@@ -20,6 +20,7 @@ from gateway.transfer import (
     Activate,
     BlockSet,
     Done,
+    Enable,
     Failed,
     Goal,
     Initiate,
@@ -31,10 +32,11 @@ from gateway.transfer import (
     Verify,
     Wait,
     after_error,
+    identifier_of,
     next_step,
     refused,
 )
-from gateway.wire import apdu, image_transfer
+from gateway.wire import apdu, axdr, image_transfer
 from gateway.worker import objects
 
 CHECKPOINT_S = 10.0
@@ -76,7 +78,7 @@ class TransferRun:
         self._goal = Goal(
             sha256=campaign.sha256,
             image_size=len(image),
-            identifier=campaign.identifier,
+            identifier=identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
             profile=meter.profile,
             expect_version=campaign.expect_version,
             logical_device_name=meter.logical_device_name,
@@ -116,8 +118,10 @@ class TransferRun:
             case Wait():
                 return self._wait(step)
             case Done():
+                self._put_back(session)
                 return self._end(step.state, step.message)
             case Failed():
+                self._put_back(session)
                 return self._end(JobState.FAILED, step.message, code=step.code)
             case _:
                 pass
@@ -127,6 +131,8 @@ class TransferRun:
                 return self._send(number, session)
             case Survey():
                 return self._survey(step, session)
+            case Enable():
+                return self._enable(session)
             case Initiate():
                 return self._initiate(step, session)
             case Verify():
@@ -152,8 +158,9 @@ class TransferRun:
         self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
         return step.why
 
-    def cancel(self) -> str:
+    def cancel(self, session: Session | None) -> str:
         """Somebody cancelled the campaign, and nothing was activated."""
+        self._put_back(session)
         return self._end(JobState.CANCELLED, "cancelled")
 
     def checkpoint(self) -> None:
@@ -174,6 +181,8 @@ class TransferRun:
         match step.item:
             case Item.DEVICE_NAME:
                 view.device_name = objects.as_text(data)
+            case Item.MATCH:
+                view.match = objects.as_text(data)
             case Item.VERSION:
                 self._take_version(objects.as_text(data))
             case Item.BLOCK_SIZE:
@@ -203,6 +212,26 @@ class TransferRun:
         if not self.view.version_before:
             self.view.version_before = version
             self.job = replace(self.job, version_before=version)
+
+    def _enable(self, session: Session) -> str:
+        """What was changed in the meter for our sake is durable before it is changed, and put back at the end."""
+        self._save(transfer_enabled=True)
+        session.set(self._enabled_attribute(), axdr.true_as_ff())
+        self.view.enabled = None
+        return "set image_transfer_enabled"
+
+    def _put_back(self, session: Session | None) -> None:
+        if not self.job.transfer_enabled:
+            return
+        try:
+            if session is None:
+                raise SilentError("the meter cannot be reached now")
+            session.set(self._enabled_attribute(), axdr.boolean(False))
+        except MeterError as error:
+            self.job = replace(self.job, detail=f"image_transfer_enabled stays TRUE: {error.message}")
+
+    def _enabled_attribute(self) -> apdu.Attribute:
+        return objects.attribute_of(Item.ENABLED, self.meter.profile, "")
 
     def _initiate(self, step: Initiate, session: Session) -> str:
         """Invariant 3: everything that tells this image from another is durable before the meter erases."""
@@ -284,7 +313,7 @@ class TransferRun:
         self.keeps_line = False
         answer = self._act(image_transfer.VERIFY, session)
         view.verify_answered = True
-        view.device_name = view.status = view.activate_info = None
+        view.device_name = view.match = view.status = view.activate_info = None
         self._progressed()
         return f"verification ordered, the meter answered {answer}"
 
@@ -364,7 +393,7 @@ class TransferRun:
             self._save(state=state, message=message)
 
     def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
-        detail = detail or (self.job.detail if code else "")
+        detail = detail or (self.job.detail if code or self.job.transfer_enabled else "")
         self._save(
             state=state, code=code, message=message, detail=detail, next_try_at=None,
             finished_at=self._clock.now(), record=None if state is JobState.UPDATED else self.view.record,

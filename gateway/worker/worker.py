@@ -195,7 +195,7 @@ class Worker:
             if self._store.campaign_state(run.job.campaign_id) is not CampaignState.CANCELLING:
                 continue
             if run.view.record is None or not run.view.record.activate_decided:
-                run.cancel()
+                run.cancel(self._session_of(run))
                 self._drop(run)
 
     def _drop(self, run: TransferRun) -> None:
@@ -222,12 +222,11 @@ class Worker:
     def _advance(self, run: TransferRun) -> str:
         try:
             step = run.decide()
-            if isinstance(step, Wait | Done | Failed):
-                return run.perform(step, None)
-            if self._session is None or not self._session.alive or self._session_meter != run.meter.id:
+            session = self._session_of(run)
+            if session is None and not isinstance(step, Wait | Done | Failed):
                 run.associated(self._associate(run.meter))
                 return "associated"
-            return run.perform(step, self._session)
+            return run.perform(step, session)
         except StateError as error:
             # Somebody else ended the job (a cancel); the Store is right.
             self._drop(run)
@@ -235,6 +234,13 @@ class Worker:
         except MeterError as error:
             self._lose_meter(error)
             return run.fail(error)
+
+    def _session_of(self, run: TransferRun) -> Session | None:
+        """The association with the meter of `run`, if it is the one that is open."""
+        session = self._session
+        return (
+            session if session is not None and session.alive and self._session_meter == run.meter.id else None
+        )
 
     def _lose_meter(self, error: MeterError) -> None:
         """After an error the association counts for nothing, and a connection or a line that failed neither."""

@@ -46,6 +46,7 @@ def test_octets_that_are_no_value_are_refused(vector):
 @pytest.mark.parametrize("data, octets", [
     (axdr.null(), "00"),
     (axdr.boolean(True), "0301"),
+    (axdr.true_as_ff(), "03ff"),
     (axdr.integer(-1), "0fff"),
     (axdr.unsigned(255), "11ff"),
     (axdr.u16(258), "120102"),
