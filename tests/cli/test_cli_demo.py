@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,15 @@ raise SystemExit(main())
 """
 
 
-def children() -> set[str]:
-    """What runs on this machine because of a demonstration."""
+def children(directory: Path) -> set[str]:
+    """What runs on this machine because of a demonstration in that directory."""
     found = set()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = process.read_bytes()
         except OSError:
             continue
-        if b"meter-gateway-demo-" in words:
+        if f"{directory}/meter-gateway-demo-".encode() in words:
             found.add(process.parent.name)
     return found
 
@@ -48,7 +49,8 @@ def test_it_ends_with_what_the_meter_reports_and_leaves_nothing_behind(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_meter_that_does_not_want_it_makes_it_fail_with_reason_and_log(monkeypatch, capsys):
+def test_a_meter_that_does_not_want_it_makes_it_fail_with_reason_and_log(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = virtual.meters
     monkeypatch.setattr(
         virtual,
@@ -64,17 +66,18 @@ def test_a_meter_that_does_not_want_it_makes_it_fail_with_reason_and_log(monkeyp
     assert "the demonstration failed: MTR0001 ended failed: T_DISABLED" in said
     assert "-- the gateway's log" in said
     assert "ready: 1 ports, 1 meters" in said
-    assert not children()
+    assert not children(tmp_path)
 
 
-def test_a_broker_that_does_not_start_is_named(capsys):
+def test_a_broker_that_does_not_start_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     previous = signal.getsignal(signal.SIGTERM)
     try:
         assert main(["demo", "--broker-binary", "/bin/false"]) == 1
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert "the broker ended with status 1" in capsys.readouterr().err
-    assert not children()
+    assert not children(tmp_path)
 
 
 def test_without_a_broker_it_says_where_to_get_one(monkeypatch, capsys, tmp_path):
@@ -94,9 +97,9 @@ def test_interrupted_it_ends_all_that_it_started(tmp_path, number):
     for line in running.stdout:
         if "rsp accepted" in line:
             break
-    assert children()
+    assert children(tmp_path)
     running.send_signal(number)
     running.communicate(timeout=15)
     assert running.returncode == 130
-    assert not children()
+    assert not children(tmp_path)
     assert not list(tmp_path.iterdir())
