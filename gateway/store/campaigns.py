@@ -327,6 +327,7 @@ class Campaigns(Commands):
                 who=who,
                 campaign_id=job.campaign_id,
                 meter_id=job.meter_id,
+                port=job.port,
                 state=job.state,
                 code=job.code,
                 message=job.message,

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.board import UPLINK, Board
 from gateway.clock import Clock
-from gateway.errors import Code
+from gateway.errors import ADVICE, Code
 from gateway.model import CampaignState, JobState, OutboxRow, Reply
 from gateway.store.counters import Counters
 from gateway.store.documents import Document, encoded, event_document, reply_document
@@ -110,6 +110,7 @@ class Telling(Counters):
         who: str = GATEWAY,
         campaign_id: str | None = None,
         meter_id: str | None = None,
+        port: str | None = None,
         state: CampaignState | JobState | None = None,
         code: Code | None = None,
         message: str = "",
@@ -126,6 +127,7 @@ class Telling(Counters):
             who=who,
             campaign_id=campaign_id,
             meter_id=meter_id,
+            port=port,
             state=state,
             code=code,
             message=message,
@@ -192,9 +194,19 @@ _COST = f"(length(CAST(topic AS BLOB)) + length(payload) + {_ROW_OVERHEAD_BYTES}
 
 
 def _line(event: Document) -> str:
-    """An event as one line of the log; control characters from outside are escaped (invariant 13)."""
-    what = " ".join(filter(None, (event[name] for name in ("kind", "campaign_id", "meter", "state", "code"))))
-    message = f": {event['message']}" if event["message"] else ""
+    """An event as one line of the log, for somebody who follows it at the cabinet; control characters from outside
+    are escaped (invariant 13)."""
+    match event:
+        case {"meter": str(meter), "port": str(port), "campaign_id": campaign_id}:
+            who = f"{meter} on {port}, campaign {campaign_id}"
+        case {"campaign_id": str(campaign_id)}:
+            who = f"campaign {campaign_id}"
+        case _:
+            who = " ".join(filter(None, (event["kind"], event["meter"])))
+    what = " ".join(filter(None, (event["state"], event["code"])))
+    message = event["message"]
     by = "" if event["who"] == GATEWAY else f" (by {event['who']})"
-    text = what + message + by
+    text = f"{who}: {': '.join(filter(None, (what, message)))}{by}"
+    if event["state"] == JobState.FAILED and event["code"]:
+        text += f". {ADVICE[Code(event['code'])]}"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -180,7 +180,7 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_meter(store, clock, caplog):
             replace(store.job("fw-1", "MTR1"), state=JobState.FAILED, message="\x1b[2J\nroot logged in")
         )
     lines = [record.getMessage() for record in caplog.records]
-    assert "job fw-1 MTR1 failed: \\x1b[2J\\nroot logged in" in lines
+    assert "MTR1 on rs485-1, campaign fw-1: failed: \\x1b[2J\\nroot logged in" in lines
     assert all(line.isprintable() for line in lines)
 
 
