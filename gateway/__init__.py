@@ -4,8 +4,8 @@ The meter owns the position. The Store owns the intent. The outbox owns the tell
 
 Rooms, by floor; imports go strictly down or stay within a room (tests/test_floors.py):
 
-    top  daemon.py   the process: threads over step(), watchdog, signals    cli/      what a person types
-     4   worker.py   one port: the next exchange with the next meter        uplink/   the only room that knows paho
+    top  daemon/     the process: threads over step(), watchdog, signals    cli/      what a person types
+     4   worker/     one port: the next exchange with the next meter        uplink/   the only room that knows paho
          supplier.py fetches the images that campaigns wait for             simulator/ virtual meters, virtual lines
      3   link/       lines, and one association with one meter              control/  verbs, schemas, the socket
          schedule.py the only place that knows APScheduler
