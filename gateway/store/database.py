@@ -58,12 +58,9 @@ class Database:
         self._to_ring: set[str] = set()
         self._to_log: list[str] = []
         self.set_aside: Path | None = None
+        self._lock_file = -1
         self._lock_file = _locked(state_dir)
-        try:
-            self._open()
-        except BaseException:
-            self.close()
-            raise
+        self._open()
         self.epoch = self._meta("epoch")
 
     def close(self) -> None:
@@ -245,11 +242,15 @@ def _connect(path: Path, query: str = "") -> sqlite3.Connection:
         )
     except sqlite3.OperationalError as error:
         raise StoreError(f"{path} cannot be opened: {error}") from error
-    database.row_factory = sqlite3.Row
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA foreign_keys = ON")
-    database.execute("PRAGMA temp_store = MEMORY")
-    database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+    try:
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA temp_store = MEMORY")
+        database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
     return database
 
 

@@ -32,11 +32,15 @@ class Store(Campaigns):
     ) -> None:
         """Opens or makes the files in `state_dir`. `gateway_id` "" means that there is no broker: nothing goes to
         the outbox. `board`: whose bells ring after a commit. Raises StoreError."""
-        super().__init__(
-            state_dir,
-            gateway_id=gateway_id,
-            root=root,
-            clock=clock,
-            board=board,
-            outbox_limit_bytes=outbox_limit_bytes,
-        )
+        try:
+            super().__init__(
+                state_dir,
+                gateway_id=gateway_id,
+                root=root,
+                clock=clock,
+                board=board,
+                outbox_limit_bytes=outbox_limit_bytes,
+            )
+        except BaseException:
+            self.close()
+            raise
