@@ -315,7 +315,7 @@ class Campaigns(Commands):
             finished_at=(job.finished_at or now) if job.state in TERMINAL_JOB else None,
         )
         number = self._number(job)
-        update(database, "jobs", JOB.values(job), "number", number)
+        update(database, "jobs", JOB.changes(stored, job), "number", number)
         if job.record is None:
             database.execute("DELETE FROM transfers WHERE job = ?", (number,))
         elif job.record != stored.record:
@@ -342,7 +342,7 @@ class Campaigns(Commands):
         stored = self._open_campaign(campaign.id)
         finished_at = self._clock.now() if campaign.state in TERMINAL_CAMPAIGN else None
         campaign = replace(campaign, rev=stored.rev + 1, finished_at=finished_at)
-        update(database, "campaigns", CAMPAIGN.values(campaign), "id", campaign.id)
+        update(database, "campaigns", CAMPAIGN.changes(stored, campaign), "id", campaign.id)
         if campaign.state is not stored.state:
             self._tell_campaign(database, campaign, who=who)
         self._snapshot_campaign(database, campaign)

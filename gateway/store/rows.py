@@ -64,6 +64,14 @@ class Rows(Generic[_Noun]):
         """Column names and values of `thing`."""
         return {name: to_sql(getattr(thing, name)) for name in self.columns}
 
+    def changes(self, before: _Noun, after: _Noun) -> dict[str, Sql]:
+        """The columns that differ: SQLite writes every index whose columns an UPDATE names, changed or not."""
+        return {
+            name: to_sql(getattr(after, name))
+            for name in self.columns
+            if getattr(before, name) != getattr(after, name)
+        }
+
     def read(self, row: sqlite3.Row, *, prefix: str = "", **elsewhere: Any) -> _Noun:
         """The noun of a row whose columns are named `prefix` + field."""
         own = {

@@ -4,14 +4,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from support.desk import Fuse, PowerCut, campaign, command, jobs_of, open_fused, open_store
 
 from gateway.board import CONTROL, UPLINK, Board, port_actor
 from gateway.errors import StoreError
-from gateway.model import Campaign, Job, TransferRecord
+from gateway.model import Campaign, Job, JobState, TransferRecord
 from gateway.simulator.clock import VirtualClock
 from gateway.store import database
 from gateway.store.counters import read_counters
@@ -240,6 +240,18 @@ def test_the_write_ahead_log_stays_bounded(tmp_path, clock):
         job = store.save_job(job)
     assert (tmp_path / f"{DB}-wal").stat().st_size < 6 * 2**20
     assert job.rev == 1501
+    store.close()
+
+
+def test_a_checkpoint_costs_the_card_a_few_pages(tmp_path, clock):
+    store = open_store(tmp_path, clock)
+    order = campaign(clock, "MTR1")
+    store.submit_campaign(command(clock), order, jobs_of(order))
+    record = TransferRecord("0" * 64, b"X3", 4096 * 64, 64, acked=bytes(512))
+    job = store.save_job(replace(store.job("fw-1", "MTR1"), state=JobState.TRANSFERRING, record=record))
+    store._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.save_job(replace(job, blocks_done=400, record=replace(record, acked=b"\xff" * 512, ceiling=500)))
+    assert (tmp_path / f"{DB}-wal").stat().st_size < 3 * 4200, "the job and its record, no index, no message"
     store.close()
 
 
