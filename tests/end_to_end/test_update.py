@@ -72,6 +72,9 @@ def test_an_order_survives_kill_9_and_ends_updated_without_sending_a_block_twice
             job = f"{BASE}/campaign/fw-2/job/MTR0001"
             eventually(lambda: told(head_end, job, "state") & {"updated", "failed"})
             eventually(lambda: told(head_end, f"{BASE}/rsp", "status") & {"done", "failed"})
+        except AssertionError:
+            print(gateway.said())
+            raise
         finally:
             gateway.close()
         states = [heard.document["state"] for heard in head_end.heard(job)]
