@@ -8,6 +8,7 @@ from enum import Enum
 
 from gateway.board import Board
 from gateway.clock import Clock
+from gateway.control.audit import RejectionLog
 from gateway.control.envelope import Envelope, check_age, cmd_id_of, read_document, read_envelope
 from gateway.control.schema import check_args
 from gateway.control.verbs import LATER_VERBS, VERBS, Verb, Verbs, over_mqtt
@@ -67,6 +68,7 @@ class Controller:
         self._store = store
         self._clock = clock
         self._clock_state = clock_state
+        self._log = RejectionLog(clock)
         self._verbs = Verbs(config, store=store, images=images, board=board, clock=clock, version=version)
 
     def info(self) -> Document:
@@ -150,6 +152,7 @@ class Controller:
 
     def _refuse(self, cmd_id: str | None, error: GatewayError, origin: Origin) -> Reply:
         """Refuse what cannot be stored: it has no id, or that of another command."""
+        self._log.rejected(verb="", cmd_id=cmd_id, who=origin.who, error=error)
         return self._send(failed(cmd_id, error, ReplyStatus.REJECTED), origin)
 
     def _send(self, reply: Reply, origin: Origin) -> Reply:

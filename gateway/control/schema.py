@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 
 from gateway.errors import SchemaError
 
@@ -49,5 +49,31 @@ def _raise_first(validator: Draft202012Validator, document: Any, root: str) -> N
     if error is None:
         return
     path = ".".join(filter(None, [root, *map(str, error.absolute_path)]))
-    message = error.message if len(error.message) <= _SHOWN else f"{error.message[:_SHOWN]}..."
+    message = _in_words(error)
     raise SchemaError(f"{path}: {message}" if path else message)
+
+
+def _in_words(error: ValidationError) -> str:
+    """What was found and what is expected, for somebody who does not read regular expressions."""
+    expected = error.schema.get("description") if isinstance(error.schema, dict) else None
+    rule: Any = error.validator_value
+    match error.validator:
+        case "required":
+            missing = [name for name in rule if name not in error.instance]
+            return f"found no {' and no '.join(map(repr, missing))}, expected one"
+        case "pattern" if expected:
+            return (
+                f"found {_shown(error.instance)}, expected {expected[:1].lower()}{expected[1:].rstrip('.')}"
+            )
+        case "enum":
+            return f"found {_shown(error.instance)}, expected one of {', '.join(map(str, rule))}"
+        case _:
+            return _cut(error.message)
+
+
+def _shown(value: Any) -> str:
+    return _cut(json.dumps(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -51,6 +51,7 @@ from gateway.worker.transfer_run import TransferRun
 KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
 default, IEC 62056-46); for longer waits the meter is left."""
+OUTBOX_WAIT_S = 10.0
 MAX_COUNTER_JUMP = 1 << 20
 """How far an unprotected counter of a meter is believed (a forged one would lock the meter for ever)."""
 COUNTER_MARGIN = 16
@@ -106,6 +107,8 @@ class Worker:
             if errand is not None:
                 return StepReport(self._run_errand(errand), now_s)
             self._drop_cancelled()
+        if self._runs and self._store.outbox_full() and self._holder() is None:
+            return self._hold()
         run = self._choose()
         if run is None:
             return self._rest()
@@ -116,10 +119,13 @@ class Worker:
 
     def close(self) -> None:
         """Leave the meters and the line, and make durable what they acknowledged."""
-        for run in self._runs.values():
-            run.checkpoint()
+        self._checkpoint()
         self._leave_meter()
         self._close_port()
+
+    def _checkpoint(self) -> None:
+        for run in self._runs.values():
+            run.checkpoint()
 
     # -- who is next ---------------------------------------------------------------------------------------------
 
@@ -216,6 +222,12 @@ class Worker:
             if not own or min(own) > patience_s:
                 self._leave_meter()
         return StepReport("nothing is due", wake_at)
+
+    def _hold(self) -> StepReport:
+        """What happens now could not be told: leave the meters at a safe place until the broker has taken more."""
+        self._checkpoint()
+        self._leave_meter()
+        return StepReport("the outbox is nearly full", self._clock.monotonic() + OUTBOX_WAIT_S)
 
     # -- one job ---------------------------------------------------------------------------------------------------
 

@@ -178,7 +178,7 @@ def test_a_file_is_handed_over_with_its_line(room, tmp_path):
     assert client.ask("image.add")["code"] == "E_SCHEMA"
     assert client.ask("ping", {}, os.dup(2))["status"] == "done"
     # The two ends of the connection and our own duplicate of 2 are new; the files that were handed over are closed.
-    assert open_files() == open_before + 3
+    assert open_files() <= open_before + 3
 
 
 def test_lines_may_come_in_any_pieces(room):
@@ -246,7 +246,7 @@ def test_more_files_than_lines_end_the_connection_and_leave_no_file_open(room):
     client.send(b"{", *[2] * 4)
     assert client.ends_after(lambda: client.send(b" ", 2), times=3)
     client.socket.close()
-    assert open_files() == open_before
+    assert open_files() <= open_before
 
 
 def test_a_client_that_goes_away_takes_nothing_along(room):
