@@ -57,16 +57,15 @@ def _in_words(error: ValidationError) -> str:
     """What was found and what is expected, for somebody who does not read regular expressions."""
     expected = error.schema.get("description") if isinstance(error.schema, dict) else None
     rule: Any = error.validator_value
+    found: Any = error.instance
     match error.validator:
         case "required":
-            missing = [name for name in rule if name not in error.instance]
+            missing = [name for name in rule if name not in found]
             return f"found no {' and no '.join(map(repr, missing))}, expected one"
         case "pattern" if expected:
-            return (
-                f"found {_shown(error.instance)}, expected {expected[:1].lower()}{expected[1:].rstrip('.')}"
-            )
+            return f"found {_shown(found)}, expected {expected[:1].lower()}{expected[1:].rstrip('.')}"
         case "enum":
-            return f"found {_shown(error.instance)}, expected one of {', '.join(map(str, rule))}"
+            return f"found {_shown(found)}, expected one of {', '.join(map(str, rule))}"
         case _:
             return _cut(error.message)
 
