@@ -4,6 +4,8 @@
 #   make test      what CI runs: style, types, and every test, with the independent peer and a real broker
 #   make demo      one meter updated, from an MQTT command to the version that the meter reports
 #   make coverage  the tests once more, with branch coverage
+#   make bench     what it costs, one JSON object a line on stdout (a few minutes; benchmarks/__init__.py)
+#   make endurance the figures that take long, in the same lines
 #   make format    put the code in order
 #   make clean     remove what was made here
 
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test demo coverage format clean venv
+.PHONY: test demo coverage bench endurance format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: venv
@@ -31,6 +33,20 @@ coverage: venv
 	$(BIN)/python tests/support/broker.py
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered
 
+# The libraries of each Debian that is supported, beside the newest ones of $(VENV).
+DEBIANS := debian12 debian13
+DEBIAN_VENVS := $(DEBIANS:%=build/%/.installed)
+
+# Only figures go to stdout.
+bench:
+	@$(MAKE) --no-print-directory venv $(DEBIAN_VENVS) >&2
+	@$(BIN)/python tests/support/broker.py >&2
+	@$(BIN)/python -m benchmarks $(foreach set,$(DEBIANS),--with $(set)=build/$(set)/bin/python)
+
+endurance:
+	@$(MAKE) --no-print-directory venv >&2
+	@$(BIN)/python -m benchmarks fuzz
+
 format: venv
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -45,4 +61,9 @@ venv: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,peer]'
+	touch $@
+
+build/%/.installed: tests/constraints/%.txt pyproject.toml
+	$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --editable .
 	touch $@

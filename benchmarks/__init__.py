@@ -1,0 +1,15 @@
+"""What meter-gateway costs, measured: `make bench` (a few minutes) and `make endurance` (the long ones).
+
+Each figure is one JSON object on a line of stdout: name, value, unit, what it stands against, and a detail that says
+what was compared and how restless the machine was meanwhile. Nothing here judges: a figure that misses its target is
+printed as it is.
+
+    block       cpu_per_block_us     Session.send_block with prepared answers, beside `floor`, by library set
+    dead_time   dead_time_us         the daemon as a process, a meter on a pty in another one
+    transfer    transfer_cpu_s       the same over TCP, all CPU of the daemon, less that of an idle one
+    idle        start_to_ready_s     the daemon with 100 meters; rss_mib as well
+    simulation  sim_exchanges_per_s  the whole gateway on virtual time
+    fuzz        fuzz_inputs          octets from outside, any at all (endurance)
+
+`figure` is what they have in common, `process` a gateway that runs as a process.
+"""

@@ -1,0 +1,71 @@
+"""`dead_time_us`: how long the line is idle because of us.
+
+From the last octet of an answer being available on a pty to the next request being written: the real daemon, with its
+other threads and its checkpoints on disk, sends an image in ciphered blocks to a virtual meter in this process. Both
+ends are taken too generously: from before the meter writes its answer to after the daemon has written its request.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from array import array
+from bisect import bisect_left
+
+from benchmarks.figure import Figure, noise, percentile, platform_of_run
+from benchmarks.meters import BLOCK_OCTETS, CIPHERED
+from benchmarks.process import Gateway, Line, await_update, state_directory
+from gateway.simulator import PtyLine, VirtualMeter
+
+TARGET_US, TARGET_P99_US = 250.0, 1000.0
+_BLOCKS = 4096
+
+
+class _WatchedLine(PtyLine):
+    """A pty line that notes when each answer to a block goes out."""
+
+    def __init__(self, meter: VirtualMeter) -> None:
+        super().__init__([meter])
+        self.answered_at = array("q")
+        self._blocks = 0
+
+    def _write(self, octets: bytes) -> None:
+        now = time.monotonic_ns()
+        super()._write(octets)
+        blocks = self.meters[0].history.blocks.total()
+        if self._blocks < blocks < _BLOCKS:
+            self.answered_at.append(now)
+        self._blocks = blocks
+
+
+def figure() -> Figure:
+    image = random.Random("dead time").randbytes(_BLOCKS * BLOCK_OCTETS)
+    with state_directory() as directory, _WatchedLine(VirtualMeter(CIPHERED)) as line:
+        moments = directory / "moments"
+        with Gateway(directory, [Line(line.address, [CIPHERED])], watched=moments) as gateway:
+            gateway.order("bench", gateway.store_image(image))
+            await_update(gateway)
+        written_at = array("q", moments.read_bytes())
+    dead_us = []
+    for answered in line.answered_at:
+        following = bisect_left(written_at, answered)
+        dead_us.append((written_at[following] - answered) / 1e3)
+    return Figure(
+        "dead_time_us",
+        percentile(dead_us, 50),
+        "us",
+        TARGET_US,
+        {
+            "compared": "answer on the pty to next request written; daemon and meter are two processes, ciphered blocks"
+            f" of {BLOCK_OCTETS} octets; target p50 {TARGET_US:.0f}, p99 {TARGET_P99_US:.0f}",
+            "p95_us": percentile(dead_us, 95),
+            "p99_us": percentile(dead_us, 99),
+            "p99_against_us": TARGET_P99_US,
+            "lowest_us": min(dead_us),
+            "highest_us": max(dead_us),
+            "answers": len(dead_us),
+            "seen_elsewhere_us": {"gurux-dlms plain": [180, 330], "gurux-dlms ciphered": [1000, 1800]},
+            "noise": noise(),
+            **platform_of_run(),
+        },
+    )

@@ -1,0 +1,31 @@
+"""`python -m benchmarks.watched FILE run ...`: the command `meter-gateway`, and when it wrote to serial lines.
+
+Each write leaves its moment (monotonic, ns), taken when the octets are out; they go to FILE when the process ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from array import array
+from pathlib import Path
+
+from gateway.cli import main
+from gateway.link.port import SerialPort
+
+_moments = array("q")
+_write = SerialPort.write
+
+
+def _watched(self: SerialPort, octets: bytes) -> None:
+    _write(self, octets)
+    _moments.append(time.monotonic_ns())
+
+
+if __name__ == "__main__":
+    SerialPort.write = _watched  # type: ignore[method-assign]
+    try:
+        status = main(sys.argv[2:])
+    finally:
+        Path(sys.argv[1]).write_bytes(_moments.tobytes())
+    raise SystemExit(status)
