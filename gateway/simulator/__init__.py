@@ -19,7 +19,7 @@ and requests give the same octets at the same virtual times.
 """
 
 from gateway.simulator.clock import VirtualClock
-from gateway.simulator.faults import A7, NONE, Bitmap, Erasing, Faults, Mishap, Noise, Then
+from gateway.simulator.faults import A4, A5, A7, NONE, Bitmap, Erasing, Faults, Mishap, Noise, Then
 from gateway.simulator.history import Event, History, What
 from gateway.simulator.line import VirtualLine
 from gateway.simulator.meter import VirtualMeter
@@ -27,6 +27,8 @@ from gateway.simulator.pty import PtyLine, TcpLine, serve
 from gateway.simulator.spec import PUBLIC_CLIENT, MeterSpec, several
 
 __all__ = [
+    "A4",
+    "A5",
     "A7",
     "NONE",
     "PUBLIC_CLIENT",

@@ -74,6 +74,16 @@ class Counters:
         return self.own
 
 
+@dataclass
+class Door:
+    """What keeps clients out for a time, the public one excepted; times of the meter, seconds."""
+
+    locked_until_s: float = 0.0
+    """Somebody failed to authenticate himself."""
+    default_until_s: float = 0.0
+    """After activation there is only the default association."""
+
+
 class _State(Enum):
     CLOSED = auto()
     CHALLENGED = auto()
@@ -107,6 +117,7 @@ class MeterAssociation:
         *,
         objects: Objects,
         counters: Counters,
+        door: Door,
         faults: Faults,
         history: History,
         chance: Random,
@@ -123,6 +134,7 @@ class MeterAssociation:
         )
         self._objects = objects
         self._counters = counters
+        self._door = door
         self._faults = faults
         self._history = history
         self._chance = chance
@@ -154,6 +166,7 @@ class MeterAssociation:
             return self._serve(octets, now_s)
         except _RefusedError as refused:
             self._history.note(now_s, What.SECURITY, refused.found)
+            self._lock(now_s)
             return Answered(None if self._faults.silent_refusals else refused.answer)
 
     # -- beginning and end ------------------------------------------------------------------------------------
@@ -163,12 +176,15 @@ class MeterAssociation:
         context = Context.LN_CIPHERED if self._ciphered else Context.LN
         try:
             aarq = decode_aarq(octets)
+            self._check_door(now_s)
             self._check(aarq, context)
             initiate = self._initiated(aarq)
         except (_RejectedError, WireError) as rejected:
             self.close()
             why = rejected.diagnostic if isinstance(rejected, _RejectedError) else Diagnostic.NO_REASON_GIVEN
             self._history.note(now_s, What.REJECTED, why)
+            if why == Diagnostic.AUTHENTICATION_FAILURE:
+                self._lock(now_s)
             return encode_aare(Aare(context, Result.REJECTED_PERMANENT, why))
         hls = self._authentication is Authentication.HLS_GMAC
         if hls:
@@ -187,6 +203,15 @@ class MeterAssociation:
                 initiate=initiate,
             )
         )
+
+    def _check_door(self, now_s: float) -> None:
+        if not self._public and now_s < self._door.default_until_s:
+            raise _RejectedError(Diagnostic.CONTEXT_NAME_NOT_SUPPORTED)
+        if not self._public and now_s < self._door.locked_until_s:
+            raise _RejectedError(Diagnostic.AUTHENTICATION_FAILURE)
+
+    def _lock(self, now_s: float) -> None:
+        self._door.locked_until_s = now_s + self._faults.lockout_s
 
     def _check(self, aarq: Aarq, context: Context) -> None:
         """Reject whoever may not come in, before anything is deciphered."""
@@ -345,6 +370,7 @@ class MeterAssociation:
             )
         except SecurityError:
             self._history.note(now_s, What.SECURITY, int.from_bytes(proof[1:5], "big"))
+            self._lock(now_s)
             self._state = _State.CLOSED
             return pdu.encode(ActionResponse(request.invoke, ActionResult.READ_WRITE_DENIED))
         self._check_counter(counter, counter_before)

@@ -8,7 +8,8 @@ so that a scenario is a value, never a subclass.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gateway.model import ImageTransferStatus
@@ -47,6 +48,9 @@ class Then(Enum):
     """The reply is not sent, and nothing is heard for `for_s`."""
     REBOOT = "reboot"
     """The reply is not sent: power fails, and the meter boots."""
+    EXCHANGE = "exchange"
+    """The reply is not sent, and from now on it says of itself what `Faults.exchanged` says: another meter stands at
+    the address, behind something that keeps the link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Erasing(Enum):
     """Answers initiate only when the flash is erased, and hears nothing before that."""
     TEMPORARY_FAILURE = "temporary-failure"
     """Answers all the time, but every method of class 18 with temporary-failure."""
+    BUSY_ANSWER = "busy answer"
+    """The same, and initiate itself too; attribute 6 turns to initiated when the flash is erased."""
 
 
 class Bitmap(Enum):
@@ -79,6 +85,33 @@ class Bitmap(Enum):
     """Padded with zeros to whole octets."""
     GROWING = "growing"
     """Ends with the highest block that is there: empty after initiate."""
+    EMPTY = "empty"
+    """Not one bit, ever."""
+    ALL_ONES = "all ones"
+    """Every block is there, says the meter."""
+
+
+class A4(Enum):
+    """What attribute 4 tells."""
+
+    FIRST_MISSING = "first missing"
+    HIGHEST_PLUS_ONE = "highest plus one"
+    """Gaps are hidden."""
+    STUCK = "stuck"
+    """At 0."""
+    COMPLETE = "complete"
+    """The number of blocks, from initiate on."""
+
+
+class A5(Enum):
+    """What a SET of attribute 5 does."""
+
+    WRITABLE = "writable"
+    ONLY_FF = "only FF"
+    """TRUE is taken as 0xFF only, type-unmatched otherwise."""
+    DENIED = "denied"
+    IGNORED = "ignored"
+    """Success, and nothing is changed."""
 
 
 class A7(Enum):
@@ -88,6 +121,9 @@ class A7(Enum):
     EMPTY = "empty"
     DENIED = "denied"
     ANOTHER_IMAGE = "another image"
+    ANOTHER_SIZE = "another size"
+    TWO_IMAGES = "two images"
+    """The one that was sent, and another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +149,14 @@ class Faults:
     # -- the link
     refuses_snrm_parameters: bool = False
     """DM to an SNRM that carries parameters."""
+    ignores_snrm_parameters: bool = False
+    """No answer to an SNRM that carries parameters."""
+    ua_repeats_own: bool = False
+    """Names its own parameters in the UA whatever was proposed, and goes by them."""
+    hears_info_octets: int = 0
+    """Frames with more information are not heard, whatever was agreed; 0: all are."""
+    hears_one_of_window: bool = False
+    """Of the frames of a window it only hears the first, whatever was agreed."""
     ignores_poll: bool = False
     """No answer to RR."""
     frmr_on_repeat: bool = False
@@ -121,8 +165,24 @@ class Faults:
     # -- security
     silent_refusals: bool = False
     """Nothing instead of an exception for a wrong tag, policy or counter."""
+    lockout_s: float = 0.0
+    """For so long after a failed authentication nobody is authenticated."""
+
+    # -- who it is
+    exchanged: Mapping[str, str] = field(default_factory=dict)
+    """What objects tell after `Then.EXCHANGE`."""
 
     # -- Image Transfer
+    left_by_others: ImageTransferStatus = ImageTransferStatus.NOT_INITIATED
+    """What somebody else has made of it before: other than not initiated, it has an image of his."""
+    a2: int | None = None
+    """What attribute 2 tells instead of the block size that the meter goes by."""
+    a4: A4 = A4.FIRST_MISSING
+    a5: A5 = A5.WRITABLE
+    a6: Mapping[ImageTransferStatus, ImageTransferStatus] = field(default_factory=dict)
+    """What attribute 6 tells instead of these."""
+    forgets_initiate: bool = False
+    """Initiate is answered with success, and nothing is done."""
     erasing: Erasing = Erasing.SILENT
     drops_uninitiated_blocks: bool = False
     """Blocks before initiate are acknowledged and dropped; else refused."""
@@ -130,21 +190,35 @@ class Faults:
     """Probability that a block is acknowledged and lost."""
     blocks_lost_once: frozenset[int] = frozenset()
     """Blocks that are acknowledged and lost the first time they come after each initiate."""
+    stored_in_order_of_arrival: bool = False
+    """Each block that is kept is stored behind the one before, whatever its number."""
     padded_last_block: bool = False
     """The last block must be as long as the others; else it must be as short as what is left."""
+    first_block_any_length: bool = False
+    """A first block of a wrong length is taken; the next one is hardware-fault."""
     bitmap: Bitmap = Bitmap.FULL
     bitmap_missing_bits: int = 0
     """Attribute 3 is short by so many bits at its end."""
     bitmap_lsb_first: bool = False
-    a4_hides_gaps: bool = False
-    """Attribute 4 is the highest block that is there, plus one."""
+    bitmap_adds: frozenset[int] = frozenset()
+    """Attribute 3 shows these blocks as there, sent or not."""
     verify_result: int | None = None
     """Action-result of every accepted verify; None: success when done at once, else temporary-failure."""
+    verify_checks_size_only: bool = False
+    """An image of which blocks are missing, or that is not the one it wants, is verified all the same."""
+    fails_on_second_verify: bool = False
+    """Verify while verification runs makes it fail."""
     a7: A7 = A7.IMAGE
     activate_result: int = 0
     """Action-result of an accepted activate."""
     activation_fails: bool = False
     """Back from the reboot with the old firmware and a6 = 7."""
+    activation_ignored: bool = False
+    """Activate is answered, and nothing is done."""
+    old_version_s: float = 0.0
+    """For so long after the reboot it still tells the old version, and that activation runs."""
+    default_association_s: float = 0.0
+    """For so long after the reboot it has only its default association, for the public client."""
     status_after_activation: ImageTransferStatus = ImageTransferStatus.ACTIVATION_SUCCESSFUL
 
 

@@ -13,8 +13,9 @@ import hashlib
 import random
 from typing import Any, NamedTuple, cast
 
+from gateway.model import IdentifierSource
 from gateway.model import ImageTransferStatus as Status
-from gateway.simulator.faults import A7, Bitmap, Erasing, Faults
+from gateway.simulator.faults import A4, A5, A7, Bitmap, Erasing, Faults
 from gateway.simulator.history import History, What
 from gateway.simulator.spec import MeterSpec
 from gateway.wire import axdr
@@ -44,16 +45,24 @@ class ImageTransfer:
         self._history = history
         self._chance = chance
         self.active_version = spec.version
-        self.status = Status.NOT_INITIATED
+        self.active_sha256 = ""
+        """Of the image that was activated last; empty: the meter runs what it left the factory with."""
+        self.status = faults.left_by_others
         self.enabled = spec.transfer_enabled
         self.identifier = b""
         self._image = bytearray()
         self._size = 0
         self._there = bytearray()
         """One octet for each block: 1 where it is stored."""
+        self._stored = 0
+        """Octets that were stored since initiate."""
         self._lost: set[int] = set()
         self._erased_at_s = 0.0
         self._verified_at_s = 0.0
+        self._activated_at_s = 0.0
+        if self.status is not Status.NOT_INITIATED:
+            self._expect(b"an image of somebody else", 16 * spec.block_size)
+            self._there[:] = b"\1" * 16
 
     # -- what tests look at
 
@@ -81,7 +90,8 @@ class ImageTransfer:
         self.settle(now_s)
         match attribute:
             case 2:
-                return axdr.u32(self._spec.block_size)
+                a2 = self._faults.a2
+                return axdr.u32(self._spec.block_size if a2 is None else a2)
             case 3:
                 return self._bitmap()
             case 4:
@@ -89,7 +99,7 @@ class ImageTransfer:
             case 5:
                 return axdr.boolean(self.enabled)
             case 6:
-                return axdr.enum(self.status)
+                return axdr.enum(self._told_status(now_s))
             case 7:
                 return self._to_activate()
             case _:
@@ -97,18 +107,35 @@ class ImageTransfer:
 
     def set(self, attribute: int, value: Data) -> DataAccessResult:
         """Only attribute 5, image_transfer_enabled, can be written."""
-        if attribute != 5:
+        form = self._faults.a5
+        if attribute != 5 or form is A5.DENIED:
             return DataAccessResult.READ_WRITE_DENIED
-        if value.tag is not Tag.BOOLEAN:
+        if value.tag is not Tag.BOOLEAN or (form is A5.ONLY_FF and value.value not in (0, 0xFF)):
             return DataAccessResult.TYPE_UNMATCHED
-        self.enabled = bool(value.value)
+        if form is not A5.IGNORED:
+            self.enabled = bool(value.value)
         return DataAccessResult.SUCCESS
 
+    def _told_status(self, now_s: float) -> Status:
+        status = self.status
+        if now_s < self._erased_at_s and self._faults.erasing is Erasing.BUSY_ANSWER:
+            status = Status.NOT_INITIATED
+        return self._faults.a6.get(status, status)
+
     def _bitmap(self) -> Data:
-        there = self._there
+        there = bytearray(self._there)
+        for number in self._faults.bitmap_adds:
+            there[number : number + 1] = b"\1" * len(there[number : number + 1])
         count = len(there)
-        if self._faults.bitmap is Bitmap.GROWING:
-            count = there.rfind(1) + 1
+        match self._faults.bitmap:
+            case Bitmap.GROWING:
+                count = there.rfind(1) + 1
+            case Bitmap.EMPTY:
+                count = 0
+            case Bitmap.ALL_ONES:
+                there[:] = b"\1" * count
+            case _:
+                pass
         count = max(0, count - self._faults.bitmap_missing_bits)
         octets = _packed(there[:count])
         if self._faults.bitmap_lsb_first:
@@ -116,10 +143,16 @@ class ImageTransfer:
         return axdr.bit_string(octets, 8 * len(octets) if self._faults.bitmap is Bitmap.PADDED else count)
 
     def _first_not_transferred(self) -> int:
-        if self._faults.a4_hides_gaps:
-            return self._there.rfind(1) + 1
-        first = self._there.find(0)
-        return first if first >= 0 else len(self._there)
+        match self._faults.a4:
+            case A4.FIRST_MISSING:
+                first = self._there.find(0)
+                return first if first >= 0 else len(self._there)
+            case A4.HIGHEST_PLUS_ONE:
+                return self._there.rfind(1) + 1
+            case A4.STUCK:
+                return 0
+            case A4.COMPLETE:
+                return len(self._there)
 
     def _to_activate(self) -> Data | DataAccessResult:
         form = self._faults.a7
@@ -130,9 +163,15 @@ class ImageTransfer:
             Status.ACTIVATION_INITIATED,
         ):
             return axdr.array()
-        name = b"another image" if form is A7.ANOTHER_IMAGE else self.identifier
-        info = axdr.structure(axdr.u32(self._size), axdr.octet_string(name), axdr.octet_string(b""))
-        return axdr.array(info)
+        match form:
+            case A7.ANOTHER_IMAGE:
+                return axdr.array(_info(self._size, b"another image"))
+            case A7.ANOTHER_SIZE:
+                return axdr.array(_info(self._size + 1, self.identifier))
+            case A7.TWO_IMAGES:
+                return axdr.array(_info(self._size, self.identifier), _info(4711, b"another image"))
+            case _:
+                return axdr.array(_info(self._size, self.identifier))
 
     # -- methods
 
@@ -166,16 +205,17 @@ class ImageTransfer:
     def _initiate(self, name: bytes, size: int, now_s: float) -> Outcome:
         if self.status in (Status.VERIFICATION_INITIATED, Status.ACTIVATION_INITIATED):
             return Outcome(ActionResult.TEMPORARY_FAILURE)
-        if not 0 < size <= self._spec.image_capacity or name != (self._spec.image_identifier or name):
+        spec = self._spec
+        if not 0 < size <= spec.image_capacity or name != (spec.image_identifier or name):
+            return Outcome(ActionResult.OTHER_REASON)
+        if len(name) != (spec.image_identifier_octets or len(name)):
             return Outcome(ActionResult.OTHER_REASON)
         self._history.note(now_s, What.INITIATE, size)
+        if self._faults.forgets_initiate:
+            return Outcome(ActionResult.SUCCESS)
         self.status = Status.INITIATED
-        self.identifier = name
-        self._size = size
-        self._image = bytearray(size)
-        self._there = bytearray(-(-size // self._spec.block_size))
-        self._lost.clear()
-        erase_s = self._spec.erase_s
+        self._expect(name, size)
+        erase_s = spec.erase_s
         match self._faults.erasing:
             case Erasing.SILENT:
                 return Outcome(ActionResult.SUCCESS, deaf_s=erase_s)
@@ -184,6 +224,18 @@ class ImageTransfer:
             case Erasing.TEMPORARY_FAILURE:
                 self._erased_at_s = now_s + erase_s
                 return Outcome(ActionResult.SUCCESS)
+            case Erasing.BUSY_ANSWER:
+                self._erased_at_s = now_s + erase_s
+                return Outcome(ActionResult.TEMPORARY_FAILURE)
+
+    def _expect(self, name: bytes, size: int) -> None:
+        """The flash is empty, and made ready for this image."""
+        self.identifier = name
+        self._size = size
+        self._image = bytearray(size)
+        self._there = bytearray(-(-size // self._spec.block_size))
+        self._stored = 0
+        self._lost.clear()
 
     def _take_block(self, number: int, block: bytes, now_s: float) -> Outcome:
         if self.status is Status.VERIFICATION_INITIATED:
@@ -198,11 +250,15 @@ class ImageTransfer:
         if number >= len(self._there):
             return Outcome(ActionResult.OTHER_REASON)
         left = min(block_size, self._size - start)
-        if len(block) != (block_size if self._faults.padded_last_block else left):
+        fits = len(block) == (block_size if self._faults.padded_last_block else left)
+        if not fits and (number or not self._faults.first_block_any_length):
             return Outcome(ActionResult.HARDWARE_FAULT)
         self._history.note(now_s, What.BLOCK, number)
         if not self._loses(number):
-            self._image[start : start + left] = block[:left]
+            if self._faults.stored_in_order_of_arrival:
+                start, left = self._stored, min(left, self._size - self._stored)
+            self._stored += left
+            self._image[start : start + left] = block[:left].ljust(left, b"\0")
             self._there[number] = 1
         return Outcome(ActionResult.SUCCESS)
 
@@ -215,6 +271,8 @@ class ImageTransfer:
     def _verify(self, now_s: float) -> Outcome:
         self._history.note(now_s, What.VERIFY, self.status)
         if self.status is Status.VERIFICATION_INITIATED:
+            if self._faults.fails_on_second_verify:
+                self.status = Status.VERIFICATION_FAILED
             return Outcome(ActionResult.TEMPORARY_FAILURE)
         if self.status not in (Status.INITIATED, Status.VERIFICATION_SUCCESSFUL, Status.VERIFICATION_FAILED):
             return Outcome(ActionResult.OTHER_REASON)
@@ -243,6 +301,8 @@ class ImageTransfer:
                 pass
             case _:
                 return Outcome(ActionResult.OTHER_REASON)
+        if self._faults.activation_ignored:
+            return Outcome(self._faults.activate_result)
         self.status = Status.ACTIVATION_INITIATED
         return Outcome(self._faults.activate_result, reboots=True)
 
@@ -253,35 +313,66 @@ class ImageTransfer:
         if self.status is Status.VERIFICATION_INITIATED and now_s >= self._verified_at_s:
             self.status = Status.VERIFICATION_SUCCESSFUL if self._good() else Status.VERIFICATION_FAILED
             self._history.note(self._verified_at_s, What.VERIFIED, self.status)
+        if self._activated_at_s and now_s >= self._activated_at_s:
+            self._finish_activation()
 
     def went_down(self, now_s: float) -> None:
         """Power is gone: what was going on stops."""
         self.settle(now_s)
         self._erased_at_s = 0.0
+        self._activated_at_s = 0.0
         if self.status is Status.VERIFICATION_INITIATED:
             self.status = Status.INITIATED
         if self.status is not Status.ACTIVATION_INITIATED and self._faults.transfer_lost_by_reboot:
             self._forget(Status.NOT_INITIATED)
 
-    def came_back(self, now_s: float) -> None:
-        """The boot loader has run."""
+    def came_back(self, now_s: float) -> bool:
+        """The boot loader has run; True if that was for an activation."""
         if self.status is not Status.ACTIVATION_INITIATED:
-            return
+            return False
+        self._activated_at_s = now_s + self._faults.old_version_s
+        self.settle(now_s)
+        return True
+
+    def _finish_activation(self) -> None:
+        activated_at_s, self._activated_at_s = self._activated_at_s, 0.0
         if self._faults.activation_fails:
             self.status = Status.ACTIVATION_FAILED
         else:
             self.active_version = self._spec.new_version
+            self.active_sha256 = self.image_sha256
             self.status = self._faults.status_after_activation
         if self.status is Status.NOT_INITIATED:
             self._forget(self.status)
-        self._history.note(now_s, What.ACTIVATED, self.status)
+        self._history.note(activated_at_s, What.ACTIVATED, self.status)
 
     def _forget(self, status: Status) -> None:
         self.status = status
         self._there = bytearray()
 
     def _good(self) -> bool:
-        return self.complete and self._spec.image_sha256 in ("", self.image_sha256)
+        """What verification finds."""
+        if self._faults.verify_checks_size_only:
+            return True
+        return (
+            self.complete
+            and self._spec.image_sha256 in ("", self.image_sha256)
+            and self.identifier == self._identifier_in_image()
+        )
+
+    def _identifier_in_image(self) -> bytes:
+        match self._spec.image_identifier_in:
+            case IdentifierSource.GIVEN:
+                return self.identifier
+            case IdentifierSource.HEAD:
+                return bytes(self._image[1 : 1 + self._image[0]])
+            case IdentifierSource.MD5:
+                return hashlib.md5(self._image, usedforsecurity=False).digest()
+
+
+def _info(size: int, name: bytes) -> Data:
+    """An element of attribute 7."""
+    return axdr.structure(axdr.u32(size), axdr.octet_string(name), axdr.octet_string(b""))
 
 
 def _members(argument: Data | None, *tags: Tag) -> tuple[Any, ...]:

@@ -104,6 +104,8 @@ class SecondaryLink:
         """A sound frame from this client to this meter; the frames that answer it."""
         if self.connected and 0.0 < self._inactivity_s < now_s - self._heard_at_s:
             self.drop()
+        if 0 < self._faults.hears_info_octets < len(frame.info):
+            return []
         self._heard_at_s = now_s
         match frame.type:
             case FrameType.SNRM:
@@ -126,8 +128,12 @@ class SecondaryLink:
     # -- connecting -------------------------------------------------------------------------------------------
 
     def _connect(self, frame: Frame) -> list[Sent]:
+        if frame.info and self._faults.ignores_snrm_parameters:
+            return []
         try:
             agreed = negotiated(self._own, Parameters.decode(frame.info))
+            if self._faults.ua_repeats_own:
+                agreed = self._own
             answer = agreed.encode()
         except WireError:
             return [self._unnumbered(FrameType.DM)]
@@ -148,6 +154,8 @@ class SecondaryLink:
     def _take(self, frame: Frame, now_s: float) -> list[Sent]:
         if len(frame.info) > self.agreed.max_info_rx:
             return self._reject(frame, _Rejected.TOO_LONG)
+        if self._taken and self._faults.hears_one_of_window:
+            return []
         if not self._acknowledge(frame.receive_seq):
             return self._reject(frame, _Rejected.RECEIVE_SEQUENCE)
         late_s = 0.0

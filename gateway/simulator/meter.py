@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.simulator.association import Counters, MeterAssociation
+from gateway.simulator.association import Counters, Door, MeterAssociation
 from gateway.simulator.faults import NONE, Faults, Mishap, Then, dice
 from gateway.simulator.history import History, What
 from gateway.simulator.image import ImageTransfer, Outcome
@@ -28,6 +28,7 @@ class VirtualMeter:
         self.history = History()
         self.image = ImageTransfer(spec, faults, self.history, dice(seed, f"{name} blocks"))
         self.counters = Counters(spec.client_counter, spec.own_counter)
+        self._door = Door()
         self._faults = faults
         self._objects = Objects(spec, self.image, self.history, lambda: self.counters.client)
         self._challenges = dice(seed, f"{name} challenges")
@@ -52,7 +53,8 @@ class VirtualMeter:
         """Let everything happen that was due by now: the end of a reboot, of a verification."""
         if self._down_until_s is not None and now_s >= self._down_until_s:
             booted_at_s, self._down_until_s = self._down_until_s, None
-            self.image.came_back(booted_at_s)
+            if self.image.came_back(booted_at_s):
+                self._door.default_until_s = booted_at_s + self._faults.default_association_s
         self.image.settle(now_s)
 
     def reboot(self, now_s: float) -> None:
@@ -129,6 +131,7 @@ class VirtualMeter:
                 client,
                 objects=self._objects,
                 counters=self.counters,
+                door=self._door,
                 faults=self._faults,
                 history=self.history,
                 chance=self._challenges,
@@ -163,5 +166,7 @@ class VirtualMeter:
                 self._deaf_until_s = now_s + mishap.for_s
             case Then.REBOOT if not self.down:
                 self.reboot(now_s)
+            case Then.EXCHANGE:
+                self._objects.exchange(self._faults.exchanged)
             case _:
                 pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from gateway.simulator.clock import EPOCH
@@ -41,13 +41,18 @@ class Objects:
             self._image_object: image_transfer.CLASS_ID,
         }
         self._public = {LOGICAL_DEVICE_NAME, counter, CLOCK}
-        name = spec.logical_device_name.encode()
         self._values: dict[bytes, Callable[[float], Data]] = {
-            LOGICAL_DEVICE_NAME: lambda _: axdr.octet_string(name),
             obis(spec.firmware_object): lambda _: axdr.octet_string(image.active_version.encode()),
             counter: lambda _: axdr.u32(client_counter()),
             CLOCK: _time_of_day,
         }
+        self._texts = {obis(name): text for name, text in spec.texts}
+        self._texts[LOGICAL_DEVICE_NAME] = spec.logical_device_name
+        self._classes |= dict.fromkeys(self._texts, DATA_CLASS)
+
+    def exchange(self, texts: Mapping[str, str]) -> None:
+        """From now on another meter stands here, of which these objects tell."""
+        self._texts |= {obis(name): text for name, text in texts.items()}
 
     def get(self, attribute: Attribute, now_s: float, *, public: bool) -> Data | DataAccessResult:
         """The value of an attribute, or why there is none."""
@@ -62,6 +67,8 @@ class Objects:
         if instance == self._image_object:
             self._history.note(now_s, What.GET, number)
             return self._image.get(number, now_s)
+        if number == 2 and instance in self._texts:
+            return axdr.octet_string(self._texts[instance].encode())
         if number == 2 and instance in self._values:
             return self._values[instance](now_s)
         return DataAccessResult.OBJECT_UNDEFINED

@@ -26,6 +26,7 @@ from gateway.wire.apdu import (
     SetResponse,
 )
 from gateway.wire.association import Conformance
+from gateway.wire.axdr import Data, Tag
 
 OFFERED = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.BLOCK_TRANSFER_WITH_GET
 """What a virtual meter agrees to."""
@@ -44,6 +45,11 @@ class Answered(NamedTuple):
 def refusal(service: ExceptionService, counter: int | None = None) -> bytes:
     """An exception-response: the service is not allowed."""
     return pdu.encode(ExceptionResponse(ExceptionState.SERVICE_NOT_ALLOWED, service, counter))
+
+
+def _written(request: SetRequest, octets: bytes) -> Data:
+    """The value to be set; of a boolean the octet itself, for meters that do not take every TRUE."""
+    return Data(Tag.BOOLEAN, octets[-1]) if request.data.tag is Tag.BOOLEAN else request.data
 
 
 class Services:
@@ -73,7 +79,7 @@ class Services:
             case SetRequest() if Conformance.SET in self._agreed:
                 result: int = DataAccessResult.OBJECT_UNDEFINED
                 if apdu.access is None:
-                    result = self._objects.set(apdu.attribute, apdu.data, public=self._public)
+                    result = self._objects.set(apdu.attribute, _written(apdu, request), public=self._public)
                 answer = SetResponse(apdu.invoke, result)
             case ActionRequest() if Conformance.ACTION in self._agreed:
                 outcome = self._objects.invoke(apdu.method, apdu.data, now_s, public=self._public)

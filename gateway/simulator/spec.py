@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from gateway.model import Authentication, HlsCounter, MeterKeys, Security
+from gateway.model import Authentication, HlsCounter, IdentifierSource, MeterKeys, Security
 from gateway.wire.hdlc import Address
 
 PUBLIC_CLIENT = 16
@@ -19,6 +19,8 @@ class MeterSpec:
     address: Address = field(default_factory=lambda: Address(1, 1))
     """As the meter writes it into its own frames; what it hears is compared decoded. Over the wrapper the upper
     half is its wPort."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """Other objects of class 1 and what they say, for example its model."""
 
     # -- who may come in, and how
     client: int = 1
@@ -62,6 +64,10 @@ class MeterSpec:
     image_capacity: int = 16 * 2**20
     image_identifier: bytes = b""
     """The only identifier that initiate takes; empty: any."""
+    image_identifier_octets: int = 0
+    """Initiate takes identifiers of this length only; 0: any."""
+    image_identifier_in: IdentifierSource = IdentifierSource.GIVEN
+    """Verification demands that the identifier is the one in the head of the image, or its MD5."""
     image_sha256: str = ""
     """Verification demands this digest; empty: any complete image is good."""
     erase_s: float = 0.0

@@ -8,6 +8,7 @@ from support.bench import FIRMWARE, Bench, NoAnswerError, an_image
 
 from gateway.model import ImageTransferStatus as Status
 from gateway.simulator import (
+    A4,
     A7,
     NONE,
     Bitmap,
@@ -280,9 +281,11 @@ def test_the_form_of_the_bitmap_is_a_setting(faults, blocks, bits):
     assert bench.image(it.BLOCKS_STATUS) == bits
 
 
-@pytest.mark.parametrize("hides, first", [(False, 1), (True, 3)])
-def test_attribute_4_may_hide_gaps(hides, first):
-    bench, _, _ = a_bench(Faults(a4_hides_gaps=hides))
+@pytest.mark.parametrize("a4, first", [
+    (A4.FIRST_MISSING, 1), (A4.HIGHEST_PLUS_ONE, 3), (A4.STUCK, 0), (A4.COMPLETE, 10),
+])  # fmt: skip
+def test_what_attribute_4_tells_of_a_gap_is_a_setting(a4, first):
+    bench, _, _ = a_bench(Faults(a4=a4))
     bench.initiate(IMAGE)
     bench.block(IMAGE, 0)
     bench.block(IMAGE, 2)
