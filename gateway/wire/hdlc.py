@@ -9,9 +9,10 @@ secondary one. A frame is read by its length field, in bulk; there is no octet s
 from __future__ import annotations
 
 from binascii import crc_hqx
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.errors import WireError
 
@@ -105,8 +106,7 @@ class FrameType(Enum):
     UI = 0x03
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One whole frame whose checks were right, or that is to be sent."""
 
     destination: Address
@@ -168,14 +168,20 @@ def encode_frame(addresses: bytes, control: int, info: bytes = b"", *, segmented
     length = len(addresses) + (len(info) + 7 if info else 5)
     if length > _LARGEST_LENGTH:
         raise WireError(f"HDLC frame of {length} octets: the length field ends at {_LARGEST_LENGTH}")
-    format_octet = _FORMAT_TYPE | (_SEGMENTED_BIT if segmented else 0) | length >> 8
-    header = b"".join((bytes((format_octet, length & 0xFF)), addresses, bytes((control,))))
-    header_check = _check_octets(crc_hqx(header.translate(_REVERSED), 0xFFFF))
+    opening = _opening(length, segmented, addresses, control)
     if not info:
-        return b"".join((_FLAG_OCTET, header, header_check, _FLAG_OCTET))
+        return opening + _FLAG_OCTET
     # After any octets and their right check the register holds the residue: the frame check goes on from there.
     frame_check = _check_octets(crc_hqx(info.translate(_REVERSED), _RESIDUE))
-    return b"".join((_FLAG_OCTET, header, header_check, info, frame_check, _FLAG_OCTET))
+    return b"".join((opening, info, frame_check, _FLAG_OCTET))
+
+
+@lru_cache(maxsize=1024)
+def _opening(length: int, segmented: bool, addresses: bytes, control: int) -> bytes:
+    """Flag, header and its check. A transfer writes the same few again and again."""
+    format_octet = _FORMAT_TYPE | (_SEGMENTED_BIT if segmented else 0) | length >> 8
+    header = b"".join((bytes((format_octet, length & 0xFF)), addresses, bytes((control,))))
+    return b"".join((_FLAG_OCTET, header, _check_octets(crc_hqx(header.translate(_REVERSED), 0xFFFF))))
 
 
 # FCS-16 (RFC 1662, appendix C) takes each octet from its least significant bit, crc_hqx from the most significant one
@@ -246,48 +252,51 @@ def _take(buffer: bytearray, start: int) -> tuple[Frame | Damaged | None, int] |
         return None
     if head[0] == _FLAG:
         return None, begin
+    header = _read_header(head)
+    if header is None:
+        return None
+    if isinstance(header, Damaged):
+        return header, begin
+    bare, body_at, length = header
+    end = begin + length
+    if len(buffer) <= end:
+        return None
+    if buffer[end] != _FLAG:
+        return Damaged(f"no flag after the {length} octets of the length field", bare), begin
+    if body_at == length:
+        return bare, end
+    body = bytes(buffer[begin + body_at : end])
+    if crc_hqx(body.translate(_REVERSED), _RESIDUE) != _RESIDUE:
+        return Damaged("frame check wrong", bare), end
+    destination, source, type_, poll_final, send_seq, receive_seq, _, segmented = bare
+    return Frame(destination, source, type_, poll_final, send_seq, receive_seq, body[:-2], segmented), end
+
+
+@lru_cache(maxsize=1024)
+def _read_header(head: bytes) -> tuple[Frame, int, int] | Damaged | None:
+    """The frame without its information, where the information and the closing flag are, counted from the octet
+    after the opening flag. None: more octets are needed. A line hears the same few again and again."""
     if head[0] & 0xF0 != _FORMAT_TYPE:
-        return Damaged(f"frame format type {head[0] >> 4:x}, expected a"), begin
+        return Damaged(f"frame format type {head[0] >> 4:x}, expected a")
     source_at = _address_end(head, 2)
     control_at = source_at and _address_end(head, source_at)
     if not control_at:
-        return Damaged("an address of more than 4 octets"), begin
+        return Damaged("an address of more than 4 octets")
     body_at = control_at + 3
     if len(head) < body_at:
         return None
     length = (head[0] << 8 | head[1]) & _LARGEST_LENGTH
     if length != body_at and length < body_at + 2:
-        return Damaged(f"length field {length}, header and checks alone are {body_at}"), begin
+        return Damaged(f"length field {length}, header and checks alone are {body_at}")
     if crc_hqx(head[:body_at].translate(_REVERSED), 0xFFFF) != _RESIDUE:
-        return Damaged("header check wrong" if length > body_at else "frame check wrong"), begin
-    end = begin + length
-    if len(buffer) <= end:
-        return None
-
+        return Damaged("header check wrong" if length > body_at else "frame check wrong")
     destination = _decode_address(head[2:source_at])
     source = _decode_address(head[source_at:control_at])
     control = _CONTROLS[head[control_at]]
     if destination is None or source is None or control is None:
-        return Damaged(f"addresses or control octet {head[2 : control_at + 1].hex()} mean nothing"), begin
-    type_, poll_final, send_seq, receive_seq = control
-    body = bytes(buffer[begin + body_at : end])
-    frame = Frame(
-        destination,
-        source,
-        type_,
-        poll_final,
-        send_seq,
-        receive_seq,
-        body[:-2],
-        bool(head[0] & _SEGMENTED_BIT),
-    )
-    if buffer[end] != _FLAG:
-        return Damaged(
-            f"no flag after the {length} octets of the length field", replace(frame, info=b"")
-        ), begin
-    if body and crc_hqx(body.translate(_REVERSED), _RESIDUE) != _RESIDUE:
-        return Damaged("frame check wrong", replace(frame, info=b"")), end
-    return frame, end
+        return Damaged(f"addresses or control octet {head[2 : control_at + 1].hex()} mean nothing")
+    segmented = bool(head[0] & _SEGMENTED_BIT)
+    return Frame(destination, source, *control, segmented=segmented), body_at, length
 
 
 def _address_end(head: bytes, start: int) -> int:
