@@ -142,12 +142,17 @@ class Damaged:
 
 def control_octet(type_: FrameType, poll_final: bool, send_seq: int = 0, receive_seq: int = 0) -> int:
     """The control octet (IEC 62056-46)."""
-    octet = type_.value | poll_final << 4
     if type_ is FrameType.I:
-        return octet | (receive_seq & 7) << 5 | (send_seq & 7) << 1
+        return information_octet(poll_final, send_seq, receive_seq)
+    octet: int = type_.value | poll_final << 4
     if type_ is FrameType.RR or type_ is FrameType.RNR:
         return octet | (receive_seq & 7) << 5
     return octet
+
+
+def information_octet(poll_final: bool, send_seq: int, receive_seq: int) -> int:
+    """The control octet of an I frame."""
+    return (receive_seq & 7) << 5 | poll_final << 4 | (send_seq & 7) << 1
 
 
 def describe_frmr(info: bytes) -> str:

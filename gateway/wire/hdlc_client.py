@@ -33,6 +33,7 @@ from gateway.wire.hdlc import (
     control_octet,
     describe_frmr,
     encode_frame,
+    information_octet,
     negotiated,
 )
 
@@ -85,7 +86,7 @@ class HdlcClient:
         """V(A): the number of the oldest frame that is not acknowledged."""
         self._expected = 0
         """V(R): the number of the frame to come."""
-        self._incoming = bytearray()
+        self._incoming = b""
         self._arrived: deque[bytes] = deque()
         self._polling = False
         """The last frame with P was an RR: its answer tells what is missing."""
@@ -109,9 +110,8 @@ class HdlcClient:
         if self._state is not _State.CONNECTED:
             raise LinkLostError("no HDLC link with the meter: connect first")
         info, size = _LLC_OF_CLIENT + apdu, self.limits.max_info_tx
-        self._outgoing.extend(
-            (info[start : start + size], start + size < len(info)) for start in range(0, len(info), size)
-        )
+        for start in range(0, len(info), size):
+            self._outgoing.append((info[start : start + size], start + size < len(info)))
         # Frames of an earlier APDU may still fill the window: then the meter is asked about them.
         return self._next_window() or self._poll()
 
@@ -206,13 +206,12 @@ class HdlcClient:
 
     def _take_in(self, frame: Frame) -> None:
         self._expected = (self._expected + 1) & 7
-        self._incoming += frame.info
-        if len(self._incoming) > LARGEST_APDU + len(_LLC_OF_METER):
+        info = self._incoming + frame.info
+        if len(info) > LARGEST_APDU + len(_LLC_OF_METER):
             raise self._lost(f"an answer of more than {LARGEST_APDU} octets", frame)
+        self._incoming = info if frame.segmented else b""
         if frame.segmented:
             return
-        info = bytes(self._incoming)
-        self._incoming.clear()
         if not info.startswith(_LLC_OF_METER):
             raise WireError(f"LLC header {info[:3].hex()}, expected {_LLC_OF_METER.hex()}")
         # Some meters write the header twice; no APDU begins with E6.
@@ -255,19 +254,15 @@ class HdlcClient:
         frames = self._outgoing[self._in_flight : self.limits.window_tx]
         if not frames:
             return b""
-        first = self._acknowledged + self._in_flight
+        write, send_seq = b"", self._acknowledged + self._in_flight
         self._in_flight += len(frames)
         self._polling = False
-        last = len(frames) - 1
-        return b"".join(
-            encode_frame(
-                self._addresses,
-                control_octet(FrameType.I, index == last, first + index, self._expected),
-                info,
-                segmented=segmented,
-            )
-            for index, (info, segmented) in enumerate(frames)
-        )
+        last = self._acknowledged + self._in_flight - 1
+        for info, segmented in frames:
+            control = information_octet(send_seq == last, send_seq, self._expected)
+            write += encode_frame(self._addresses, control, info, segmented=segmented)
+            send_seq += 1
+        return write
 
     def _poll(self) -> bytes:
         self._polling = True
