@@ -70,7 +70,8 @@ ADVICE: dict[Code, str] = {
     Code.T_PORT: "Check the adapter, its cable and that no other program holds the line: see `ports`.",
     Code.T_SILENT: "Check the wiring, the address, the baud rate and the meter's power; then retry.",
     Code.T_ASSOCIATION: "Check client, authentication and logical address of the meter in the configuration.",
-    Code.T_SECURITY: "Check the meter's keys, password and counters. Nothing is retried, meters lock out.",
+    Code.T_SECURITY: "Correct the meter's keys, password or counter. It is left alone until its keys.toml entry "
+    "changes (restart), `counter adopt`, or a `probe` from this machine succeeds: meters lock out.",
     Code.T_IDENTITY: "Another meter answers at this address: correct the configuration or the wiring.",
     Code.T_FOREIGN: "Somebody else began a transfer in this meter: find out who, or order with `take_over`.",
     Code.T_DISABLED: "The meter does not allow image transfer: enable it in the meter.",
@@ -229,9 +230,31 @@ class AssociationError(MeterError):
 
 
 class SecurityError(MeterError):
-    """A wrong password, proof, tag, key or counter. Never retried by itself (invariant 11)."""
+    """A wrong password, proof, tag, key or counter. Never retried by itself: it parks the meter (invariant 11)."""
 
     code = Code.T_SECURITY
+
+
+class ParkedError(SecurityError):
+    """The meter is parked: nothing was sent, and nothing that needs its keys will be."""
+
+
+class CounterSpentError(SecurityError):
+    """Our own invocation counters are used up: nothing was sent, and the meter has nothing to do with it."""
+
+
+class CounterRefusedError(SecurityError):
+    """The meter refuses the invocation counter `sent` and, unprotected, names `expected` (None: it names none).
+
+    Retryable only for whoever has raised the counter; otherwise it is a SecurityError like others.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, sent: int, expected: int | None, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.sent = sent
+        self.expected = expected
 
 
 class AccessError(MeterError):

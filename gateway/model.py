@@ -409,6 +409,20 @@ class Errand:
     port: str
     meter_id: str
     args: Mapping[str, Any]
+    who: str = ""
+    """Who asked, as in `Command`."""
+    local: bool = False
+    """Asked at this machine and not over the broker: it may try a meter that is parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A meter that is left alone since it refused us, or we it: nothing that needs its keys is begun by itself."""
+
+    meter_id: str
+    code: Code
+    message: str
+    parked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

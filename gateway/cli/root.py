@@ -52,6 +52,7 @@ _COMMANDS = {
     "check": "gateway.cli.service:check",
     "status": "gateway.cli.service:status",
     "probe": "gateway.cli.service:probe",
+    "counter": "gateway.cli.service:counter",
     "image": "gateway.cli.campaigns:image",
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",

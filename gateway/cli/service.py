@@ -1,4 +1,4 @@
-"""The daemon itself: `run`, `check`, `status`, and `probe`, the look at one meter."""
+"""The daemon itself: `run`, `check`, `status`; and one meter: `probe`, the look at it, and `counter adopt`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def status(desk: Desk) -> None:
         table(facts),
         table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS")),
         table([_campaign(one) for one in open_ones], head=("CAMPAIGN", "STATE", "METERS", "")),
+        _parked(meters),
         table([(name, alarm["message"]) for name, alarm in now["alarms"].items()], head=("ALARM", ""))
         or "no alarms",
     ]
@@ -108,6 +109,16 @@ def _port(port: Document) -> tuple[object, ...]:
 def _campaign(one: Document) -> tuple[object, ...]:
     why = f"{one['code']}: {one['message']}" if one["code"] else one["message"]
     return one["campaign_id"], one["state"], counts(one["counts"]), why
+
+
+def _parked(meters: list[Document]) -> str:
+    """The meters that are left alone, and what to do about them."""
+    parked = [(meter["meter"], meter["parked"]) for meter in meters if meter["parked"]]
+    if not parked:
+        return ""
+    rows = [(name, why["since"], f"{why['code']}: {why['message']}") for name, why in parked]
+    advice = dict.fromkeys(why["advice"] for _, why in parked)
+    return "\n".join([table(rows, head=("LEFT ALONE", "SINCE", "")), *(f"  {text}" for text in advice)])
 
 
 # -- probe ----------------------------------------------------------------------------------------------------
@@ -145,3 +156,29 @@ def _value(value: Any) -> str:
             return "yes" if value else "no"
         case _:
             return str(value)
+
+
+# -- counter --------------------------------------------------------------------------------------------------
+
+
+@click.group()
+def counter() -> None:
+    """Invocation counters of meters."""
+
+
+@counter.command("adopt")
+@click.argument("meter")
+@click.argument("value", type=click.IntRange(min=0))
+@shared_options
+@click.pass_obj
+def adopt(desk: Desk, /, meter: str, value: int) -> None:
+    """Go on at invocation counter VALUE with METER, after a look at the meter; and serve it again if it is parked.
+
+    Never lower than what the gateway has used: a counter that comes twice breaks the key."""
+    with desk.connect() as client:
+        data = client.ask("counter.adopt", {"meter": meter, "counter": value})["data"]
+    if desk.as_json:
+        say_json(data)
+    else:
+        before = "none was known" if data["before"] is None else f"it was {data['before']}"
+        click.echo(f"{data['meter']}: the next counter is {data['counter']}, {before}")

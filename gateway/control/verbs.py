@@ -16,7 +16,14 @@ from gateway.control.orders import read_order
 from gateway.errors import DiskError, NotFoundError, SchemaError
 from gateway.model import Command, Config, Errand, Meter, PortSettings, Reply, ReplyStatus
 from gateway.store import Store
-from gateway.store.documents import Document, campaign_document, job_document, time_text
+from gateway.store.documents import (
+    Document,
+    campaign_document,
+    job_document,
+    parked_document,
+    time_text,
+)
+from gateway.store.parking import refusal
 from gateway.supply.images import ImageStore
 
 LISTED_CAMPAIGNS = 100
@@ -99,20 +106,30 @@ class Verbs:
 
     def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
         jobs = {job.meter_id: job for port in self._config.ports for job in self._store.open_jobs(port.name)}
+        parked = self._store.all_parked()
         meters = []
         for meter in self._config.meters:
             job = jobs.get(meter.id)
-            now = {"campaign_id": job and job.campaign_id, "state": job and job.state}
+            now = {
+                "campaign_id": job and job.campaign_id,
+                "state": job and job.state,
+                "parked": parked_document(parked[meter.id]) if meter.id in parked else None,
+            }
             meters.append({**_meter(meter), **now})
         return _done(command, {"meters": meters})
 
     def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:
-        name = command.args["meter"]
-        meter = next((meter for meter in self._config.meters if meter.id == name), None)
-        if meter is None:
-            raise NotFoundError(f"no meter {name}")
+        """A parked meter is tried for whoever stands beside the gateway, and for nobody far away."""
+        meter = self._meter_named(command)
+        parked = self._store.parked(meter.id)
+        if parked and command.reply_topic:
+            raise refusal(parked)
         errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, command.args)
         return self._store.add_errand(command, errand)
+
+    def counter_adopt(self, command: Command, _descriptor: int | None) -> Reply:
+        meter = self._meter_named(command)
+        return self._store.adopt_counter(command, meter.id, int(command.args["counter"]))
 
     def image_add(self, command: Command, descriptor: int | None) -> Reply:
         if descriptor is None:
@@ -153,6 +170,13 @@ class Verbs:
         ]
         return _done(command, {"campaigns": campaigns})
 
+    def _meter_named(self, command: Command) -> Meter:
+        name = command.args["meter"]
+        meter = next((meter for meter in self._config.meters if meter.id == name), None)
+        if meter is None:
+            raise NotFoundError(f"no meter {name}")
+        return meter
+
     def _on(self, port: str) -> list[Meter]:
         return [meter for meter in self._config.meters if meter.port == port]
 
@@ -165,6 +189,7 @@ VERBS: Mapping[str, Verb] = {
         Verb("port.list", Verbs.port_list),
         Verb("meter.list", Verbs.meter_list),
         Verb("meter.probe", Verbs.meter_probe),
+        Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),
         Verb("image.add", Verbs.image_add, changes=True, local=True),
         Verb("campaign.submit", Verbs.campaign_submit, changes=True),
         Verb("campaign.get", Verbs.campaign_get),
@@ -176,7 +201,7 @@ VERBS: Mapping[str, Verb] = {
 LATER_VERBS = frozenset({
     "port.scan", "port.hold", "port.release", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
     "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
-    "window.set", "event.list", "agent.reload", "counter.adopt",
+    "window.set", "event.list", "agent.reload",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 

@@ -22,7 +22,7 @@ from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.errors import ConfigError, GatewayError
 from gateway.link.port import open_port
-from gateway.model import Config, MqttSettings, PortKind, PortSettings
+from gateway.model import Config, MeterKeys, MqttSettings, PortKind, PortSettings
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
 from gateway.store.store import OUTBOX_LIMIT_BYTES
@@ -98,6 +98,9 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._look_at_clock()
         self._store.fail_running_errands()
+        self._store.unpark_changed(
+            {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
+        )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
         self._bells.every("purge", PURGE_EVERY_S, self._store.purge_expired)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))

@@ -21,6 +21,8 @@ from gateway.clock import Clock
 from gateway.errors import (
     AccessError,
     AssociationError,
+    CounterRefusedError,
+    CounterSpentError,
     GatewayError,
     LinkLostError,
     MeterError,
@@ -53,6 +55,8 @@ MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
 CLIENT_MAX_PDU = 0xFFFF
 PUBLIC_CLIENT = 16
+BUSY_LIMIT_S = 90.0
+"""So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
 COUNTER_RESERVE = 1024
 """Counters taken at once; each reservation is a durable write."""
 MAX_COUNTER = 0xFFFF_FFFF - (1 << 20)
@@ -61,6 +65,8 @@ MAX_COUNTER = 0xFFFF_FFFF - (1 << 20)
 _INVOKES = tuple(apdu.Invoke(number) for number in range(16))
 _Request = apdu.GetRequest | apdu.GetNextRequest | apdu.SetRequest | apdu.ActionRequest
 _Answer = apdu.GetResponse | apdu.GetBlockResponse | apdu.SetResponse | apdu.ActionResponse
+_EXCEPTIONS = (b"\xd8", b"\x0e")
+"""exception-response and confirmed-service-error come instead of any answer."""
 _ASSOCIATION = apdu.Method(15, apdu.obis("0-0:40.0.0.255"), 1)
 _CONFORMANCE = (
     association.Conformance.GET
@@ -79,13 +85,25 @@ class Counters:
         self._reserve = reserve
         self._next = self._end = 0
 
+    @property
+    def last(self) -> int:
+        """The counter that was handed out last; -1: none was."""
+        return self._next - 1
+
+    @property
+    def end(self) -> int:
+        """The end of what is reserved. Where the Store goes on at another number, somebody has raised it."""
+        return self._end
+
     def next(self) -> int:
-        """A counter that was never used with this meter. Raises SecurityError when they run out."""
+        """A counter that was never used with this meter. Raises CounterSpentError when they run out."""
         if self._next == self._end:
             self._next = self._reserve(COUNTER_RESERVE)
             self._end = self._next + COUNTER_RESERVE
         if self._next > MAX_COUNTER:
-            raise SecurityError(f"invocation counter {self._next} is near its end: the meter needs a new key")
+            raise CounterSpentError(
+                f"invocation counter {self._next} is near its end: the meter needs a new key"
+            )
         self._next += 1
         return self._next - 1
 
@@ -128,6 +146,16 @@ class Session:
         self._image = apdu.obis(meter.profile.image_object)
         self._block_request = image_transfer.BlockRequest(self._image)
 
+    @property
+    def linked(self) -> bool:
+        """The link to the meter stands; over the TCP wrapper nobody knows, and it counts as standing."""
+        return self._link.connected
+
+    @property
+    def delivered(self) -> bool:
+        """The meter has acknowledged the last request: it has it, whether it answers or not."""
+        return self._heard and self._link.delivered
+
     # -- the association ---------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -143,11 +171,11 @@ class Session:
 
         DISC ends the association along with the link (Green Book); the wrapper has no link to end, so there it is
         RLRQ."""
-        if not self._link.connected:
+        associated, self.alive = self.alive, False
+        over_tcp = self._settings.framing is Framing.WRAPPER
+        if not self._link.connected or (over_tcp and not associated):
             return
-        self.alive = False
         with contextlib.suppress(GatewayError):
-            over_tcp = self._settings.framing is Framing.WRAPPER
             octets = self._link.send(self._release_request()) if over_tcp else self._link.disconnect()
             self._port.write(octets)
             self._listen(len(octets))
@@ -195,7 +223,10 @@ class Session:
             authentication_value=value,
             initiate=self._initiate_request(),
         )
-        answer = association.decode_aare(self._exchange(self._link.send(association.encode_aarq(request))))
+        octets = self._exchange(self._link.send(association.encode_aarq(request)))
+        if octets[:1] in _EXCEPTIONS:
+            raise self._exception(apdu.decode(octets))
+        answer = association.decode_aare(octets)
         _check_accepted(answer)
         if titled:
             if len(answer.responding_title) != 8:
@@ -350,7 +381,7 @@ class Session:
         try:
             answer = apdu.decode(octets)
             if isinstance(answer, apdu.ExceptionResponse | apdu.ConfirmedServiceError):
-                raise _exception(answer)
+                raise self._exception(answer)
             if not isinstance(answer, _Answer):
                 raise WireError(f"an answer of another kind: {type(answer).__name__}")
             if answer.invoke.id != invoke.id:
@@ -359,6 +390,25 @@ class Session:
             self.alive = False
             raise
         return answer
+
+    def _exception(self, answer: apdu.Apdu) -> MeterError:
+        """What an exception-response or a confirmed-service-error, neither of them protected, means for us."""
+        detail = str(answer)
+        match answer:
+            case apdu.ExceptionResponse(service=ExceptionService.INVOCATION_COUNTER_ERROR, counter=expected):
+                sent = self._counters.last
+                wanted = "names none that it expects" if expected is None else f"expects {expected}"
+                message = f"the meter refuses invocation counter {sent} and {wanted}"
+                return CounterRefusedError(message, sent=sent, expected=expected, detail=detail)
+            case (
+                apdu.ExceptionResponse(service=ExceptionService.DECIPHERING_ERROR)
+                | apdu.ConfirmedServiceError(choice=0, value=6)
+            ):
+                return SecurityError("the meter cannot decipher us", detail=detail)
+            case apdu.ExceptionResponse(state=ExceptionState.SERVICE_NOT_ALLOWED):
+                return LinkLostError("the meter has no association with us", detail=detail)
+            case _:
+                return AssociationError("the meter answers with an exception", detail=detail)
 
     def _next_invoke(self) -> apdu.Invoke:
         self._invoke = (self._invoke + 1) & 0x0F
@@ -385,6 +435,7 @@ class Session:
 
     def _recover(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
         """After a first silence: what the link's rules say, until the attempts of the port are used up."""
+        give_up_s = self._clock.monotonic() + (BUSY_LIMIT_S if self.alive else 0.0)
         for attempt in Retrying(
             stop=stop_after_attempt(max(1, self._settings.attempts - 1)),
             retry=retry_if_exception_type(SilentError),
@@ -392,19 +443,19 @@ class Session:
             reraise=True,
         ):
             with attempt:
-                return self._poll(satisfied)
+                return self._poll(satisfied, give_up_s)
         raise AssertionError("tenacity ends by returning or raising")
 
-    def _poll(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
-        """Ask again as the link's rules say. A meter that answers "busy" (RNR) is asked on: that is no failed
-        attempt, and the link itself ends it when nothing new ever comes."""
+    def _poll(self, satisfied: Callable[[bytes | None], bool], give_up_s: float) -> bytes | None:
+        """Ask again as the link's rules say. A meter at work whose link answers is asked on until `give_up_s`: that
+        is no failed attempt. Whether it associates with us, it knows at once."""
         heard = self._settings.attempts > 1
         while heard and (octets := self._link.timed_out()):
             self._port.write(octets)
             answer = self._listen(len(octets))
             if satisfied(answer):
                 return answer
-            heard = self._heard
+            heard = self._heard and self._clock.monotonic() < give_up_s
         raise SilentError(
             f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
             f"{self._settings.response_timeout_s:g} s each"
@@ -452,8 +503,8 @@ def read_public_counter(
         port, settings, public, MeterKeys(),
         system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
     )  # fmt: skip
-    session.open()
     try:
+        session.open()
         value = session.get(apdu.Attribute(1, apdu.obis(meter.profile.counter_object), 2)).value
     finally:
         session.close()
@@ -506,16 +557,3 @@ def _refusal(service: str, result: int) -> AccessError:
     return AccessError(
         f"{service} refused with result {result}", result=result, detail=f"{service} result {result}"
     )
-
-
-def _exception(answer: apdu.ExceptionResponse | apdu.ConfirmedServiceError) -> MeterError:
-    detail = str(answer)
-    match answer:
-        case apdu.ExceptionResponse(
-            service=ExceptionService.DECIPHERING_ERROR | ExceptionService.INVOCATION_COUNTER_ERROR
-        ):
-            return SecurityError("the meter cannot decipher us, or refuses our counter", detail=detail)
-        case apdu.ExceptionResponse(state=ExceptionState.SERVICE_NOT_ALLOWED):
-            return LinkLostError("the meter has no association with us", detail=detail)
-        case _:
-            return AssociationError("the meter answers with an exception", detail=detail)

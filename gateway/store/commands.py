@@ -81,7 +81,7 @@ class Commands(Telling):
         """The oldest read that waits for this port, marked as running; None: nothing waits, or it expired."""
         now = moment_text(self._clock.now())
         row = self._row(
-            "SELECT errands.* FROM errands JOIN commands USING (cmd_id)"
+            "SELECT errands.*, who, reply_topic FROM errands JOIN commands USING (cmd_id)"
             " WHERE port = ? AND running = 0 AND expires > ? ORDER BY number LIMIT 1",
             port,
             now,
@@ -90,7 +90,7 @@ class Commands(Telling):
             return None
         with self._transaction() as database:
             database.execute("UPDATE errands SET running = 1 WHERE number = ?", (row["number"],))
-        return _errand(row)
+        return replace(_errand(row), who=row["who"], local=not row["reply_topic"])
 
     def finish_errand(self, errand: Errand, reply: Reply) -> None:
         """Store and send the final reply to a read, once; nothing happens if it has one already."""

@@ -10,12 +10,13 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import SecurityError, StateError, StoreError
+from gateway.errors import CounterSpentError, StateError, StoreError
 from gateway.store.database import Database
 from gateway.store.rows import insert
 
@@ -40,17 +41,10 @@ class Counters(Database):
         with self._writing:
             return self._counters.get(meter_id)
 
-    def seed_counter(self, meter_id: str, value: int) -> None:
-        """`value` is the next counter that may be used, as the meter or the operator says; ignored where a
-        higher one is known. Raises SecurityError above 32 bits."""
-        with self._writing:
-            if value > self._counters.get(meter_id, -1):
-                self._raise_to(meter_id, value)
-
     def reserve_counters(self, meter_id: str, count: int) -> int:
         """Set `count` counters aside for the caller, the first of which is returned: durable before return, none
         of them is ever given out again. Raises StateError where no counter is known (seed it first) and
-        SecurityError where fewer than `count` are left."""
+        CounterSpentError where fewer than `count` are left."""
         with self._writing:
             first = self._counters.get(meter_id)
             if first is None:
@@ -58,14 +52,20 @@ class Counters(Database):
             self._raise_to(meter_id, first + count)
             return first
 
-    def _raise_to(self, meter_id: str, value: int) -> None:
-        """Both places, then memory: whatever fails in between, no lower value can come back."""
+    def _raise_to(
+        self, meter_id: str, value: int, also: Callable[[sqlite3.Connection], None] = lambda _: None
+    ) -> None:
+        """Both places, then memory: whatever fails in between, no lower value can come back. `also` is done in
+        the transaction of the database."""
         if not 0 <= value <= END:
-            raise SecurityError(f"the invocation counter of {meter_id} is used up: {value} is beyond 32 bits")
+            raise CounterSpentError(
+                f"the invocation counter of {meter_id} is used up: {value} is beyond 32 bits"
+            )
         wanted = {**self._counters, meter_id: value}
         write_counters(self._second_path, wanted)
         with self._transaction() as database:
             insert(database, "counters", {"meter_id": meter_id, "next": value}, verb="REPLACE")
+            also(database)
         self._counters = wanted
 
     def _merged(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import ADVICE, Code
-from gateway.model import Campaign, CampaignState, Job, JobState, Reply, ReplyStatus
+from gateway.model import Campaign, CampaignState, Job, JobState, Parked, Reply, ReplyStatus
 
 Document = dict[str, Any]
 
@@ -113,6 +113,11 @@ def job_document(job: Job, *, ts: datetime) -> Document:
         "rev": job.rev,
         "ts": time_text(ts),
     }
+
+
+def parked_document(parked: Parked) -> Document:
+    """Since when a meter is left alone, why, and what to do."""
+    return {"since": time_text(parked.parked_at), **_outcome(parked.code, parked.message)}
 
 
 def event_document(

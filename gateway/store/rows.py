@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
-from gateway.model import Campaign, CampaignState, Job, JobState, TransferRecord
+from gateway.model import Campaign, CampaignState, Job, JobState, Parked, TransferRecord
 
 Sql = str | int | float | bytes | None
 
@@ -88,6 +88,7 @@ class Rows(Generic[_Noun]):
 CAMPAIGN = Rows(Campaign, "campaigns")
 JOB = Rows(Job, "jobs", elsewhere=["record"])
 TRANSFER = Rows(TransferRecord, "transfers")
+PARKED = Rows(Parked, "parked")
 
 
 def insert(

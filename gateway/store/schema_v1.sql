@@ -122,3 +122,14 @@ CREATE TABLE counters (
   meter_id TEXT PRIMARY KEY,
   next INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Meters that are left alone: they refused us, or we them. digest is scrypt over the keys that failed, with salt: it
+-- tells whether others stand in keys.toml now, and nothing else.
+CREATE TABLE parked (
+  meter_id TEXT PRIMARY KEY,
+  code TEXT NOT NULL,
+  message TEXT NOT NULL,
+  parked_at TEXT NOT NULL,
+  salt BLOB NOT NULL,
+  digest BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

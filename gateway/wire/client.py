@@ -32,6 +32,10 @@ class Client(Protocol):
     def disconnected(self) -> bool:
         """There is no link, and none under way up or down."""
 
+    @property
+    def delivered(self) -> bool:
+        """The meter is known to have everything that was sent."""
+
     def connect(self) -> bytes:
         """Begin afresh, whatever was before: what to write first. Nothing to write: connected already."""
 

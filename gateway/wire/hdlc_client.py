@@ -100,6 +100,10 @@ class HdlcClient:
     def disconnected(self) -> bool:
         return self._state is _State.DISCONNECTED
 
+    @property
+    def delivered(self) -> bool:
+        return self._state is _State.CONNECTED and not self._outgoing
+
     # -- what the caller wants --------------------------------------------------------------------------------
 
     def connect(self) -> bytes:

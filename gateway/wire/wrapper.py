@@ -90,6 +90,11 @@ class WrapperClient:
     def disconnected(self) -> bool:
         return not self._connected
 
+    @property
+    def delivered(self) -> bool:
+        """TCP tells nobody, and what stands between it and the meter neither."""
+        return False
+
     def connect(self) -> bytes:
         self._reader.reset()
         self._arrived.clear()

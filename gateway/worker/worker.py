@@ -12,23 +12,10 @@ from datetime import datetime
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
-from gateway.errors import (
-    AccessError,
-    AssociationError,
-    BusyError,
-    Code,
-    GatewayError,
-    LinkLostError,
-    MeterError,
-    NotFoundError,
-    PortError,
-    SecurityError,
-    StateError,
-)
+from gateway.errors import BusyError, Code, GatewayError, MeterError, NotFoundError, PortError, StateError
 from gateway.link.port import Port
-from gateway.link.session import Counters, Session, read_public_counter
+from gateway.link.session import Session
 from gateway.model import (
-    Authentication,
     CampaignState,
     Errand,
     Job,
@@ -39,12 +26,12 @@ from gateway.model import (
     PortSettings,
     Reply,
     ReplyStatus,
-    Security,
     StepReport,
 )
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, Wait
+from gateway.worker.contact import Contact
 from gateway.worker.probe import probe
 from gateway.worker.transfer_run import TransferRun
 
@@ -52,9 +39,6 @@ KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
 default, IEC 62056-46); for longer waits the meter is left."""
 OUTBOX_WAIT_S = 10.0
-MAX_COUNTER_JUMP = 1 << 20
-"""How far an unprotected counter of a meter is believed (a forged one would lock the meter for ever)."""
-COUNTER_MARGIN = 16
 
 
 class Worker:
@@ -76,20 +60,24 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._meters = meters
-        self._keys = keys
-        self._title = system_title
         self._store = store
         self._images = images
         self._board = board
         self._clock = clock
         self._open_port = open_port
-        self._random = random_octets
+        self._contact = Contact(
+            settings,
+            keys=keys,
+            system_title=system_title,
+            store=store,
+            clock=clock,
+            random_octets=random_octets,
+        )
         self._actor = port_actor(settings.name)
         self._bell = board.bell(self._actor)
         self._look = True
         self._look_at: float | None = None
         self._runs: dict[tuple[str, str], TransferRun] = {}
-        self._counters: dict[str, Counters] = {}
         self._port: Port | None = None
         self._session: Session | None = None
         self._session_meter = ""
@@ -236,6 +224,7 @@ class Worker:
             step = run.decide()
             session = self._session_of(run)
             if session is None and not isinstance(step, Wait | Done | Failed):
+                self._contact.check(run.meter)
                 run.associated(self._associate(run.meter))
                 return "associated"
             return run.perform(step, session)
@@ -244,6 +233,7 @@ class Worker:
             self._drop(run)
             return error.message
         except MeterError as error:
+            error = self._contact.judge(run.meter, error)
             self._lose_meter(error)
             return run.fail(error)
 
@@ -265,13 +255,7 @@ class Worker:
         self._leave_meter()
         if self._port is None:
             self._port = self._open_port(self._settings)
-        keys = self._keys.get(meter.id, MeterKeys())
-        session = Session(
-            self._port, self._settings, meter, keys,
-            system_title=self._title, counters=self._counters_of(meter, keys), clock=self._clock,
-            random_octets=self._random,
-        )  # fmt: skip
-        session.open()
+        session = self._contact.associate(self._port, meter)
         self._session, self._session_meter = session, meter.id
         return session
 
@@ -288,37 +272,6 @@ class Worker:
         if self._port is not None:
             self._port.close()
             self._port = None
-
-    # -- invocation counters (invariant 7) ---------------------------------------------------------------------------
-
-    def _counters_of(self, meter: Meter, keys: MeterKeys) -> Counters:
-        counters = self._counters.get(meter.id)
-        if counters is None:
-            if _needs_counters(meter) and self._store.counter(meter.id) is None:
-                self._store.seed_counter(meter.id, self._first_counter(meter, keys))
-            counters = Counters(lambda count: self._store.reserve_counters(meter.id, count))
-            self._counters[meter.id] = counters
-        return counters
-
-    def _first_counter(self, meter: Meter, keys: MeterKeys) -> int:
-        """Before the first ciphered contact: what the keys file says, else what the meter says, within limits."""
-        if keys.initial_counter is not None:
-            return keys.initial_counter
-        assert self._port is not None
-        remedy = "set initial_counter for this meter in keys.toml"
-        try:
-            counter = read_public_counter(self._port, self._settings, meter, clock=self._clock)
-        except (AccessError, AssociationError, LinkLostError) as error:
-            raise SecurityError(
-                f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}",
-                detail=error.detail,
-            ) from None
-        if counter >= MAX_COUNTER_JUMP:
-            raise SecurityError(
-                f"{meter.id} says, unprotected, that its counter is {counter}; up to {MAX_COUNTER_JUMP} is believed; "
-                f"if it is right, {remedy}"
-            )
-        return counter + COUNTER_MARGIN
 
     # -- errands -------------------------------------------------------------------------------------------------------
 
@@ -344,18 +297,19 @@ class Worker:
             raise BusyError(
                 f"{holder.meter.id} is being updated in one unbroken association; try again later"
             )
+        if not errand.local:
+            self._contact.check(meter)
         try:
             session = self._session
             if session is None or not session.alive or self._session_meter != meter.id:
                 session = self._associate(meter)
-            return probe(session, meter)
+            data = probe(session, meter)
         except MeterError as error:
-            self._lose_meter(error)
+            judged = self._contact.judge(meter, error)
+            self._lose_meter(judged)
             for run in self._runs.values():
                 if run.meter.id == meter.id:
                     run.view.doubt()
-            raise
-
-
-def _needs_counters(meter: Meter) -> bool:
-    return meter.security is not Security.NONE or meter.authentication is Authentication.HLS_GMAC
+            raise judged from None
+        self._store.unpark(meter.id, "a probe succeeded", who=errand.who)
+        return data

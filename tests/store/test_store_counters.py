@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.desk import Fuse, PowerCut, memory_directory, open_fused, open_store
 
-from gateway.errors import SecurityError, StateError
+from gateway.errors import CounterSpentError, StateError
 from gateway.simulator.clock import VirtualClock
 from gateway.store.counters import END, read_counters
+from gateway.store.parking import HIGHEST_SEED
 
 METER = "MTR1"
 
@@ -45,14 +46,16 @@ def test_a_seed_never_leads_back(tmp_path, clock):
 
 def test_the_last_counter_is_the_last(tmp_path, clock):
     store = open_store(tmp_path, clock)
-    store.seed_counter(METER, END - 2)
-    with pytest.raises(SecurityError, match="used up"):
+    store.seed_counter(METER, HIGHEST_SEED)
+    store.reserve_counters(METER, END - 2 - HIGHEST_SEED)
+    with pytest.raises(CounterSpentError, match="used up"):
         store.reserve_counters(METER, 3)
     assert store.reserve_counters(METER, 2) == END - 2
-    with pytest.raises(SecurityError):
+    with pytest.raises(CounterSpentError):
         store.reserve_counters(METER, 1)
-    with pytest.raises(SecurityError):
-        store.seed_counter("MTR2", END + 1)
+    with pytest.raises(CounterSpentError):
+        store.seed_counter("MTR2", HIGHEST_SEED + 1)
+    assert store.counter("MTR2") is None
     store.close()
 
 

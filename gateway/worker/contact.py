@@ -1,0 +1,233 @@
+"""Coming into contact with the meters of one port: their invocation counters, and when they are left alone.
+
+Where a counter comes from (invariant 7). A range is durable, in the database and in a second file, before its first
+use, so what the Store says is above everything this gateway ever sent: a restart has nothing to ask the meter for.
+What the Store cannot know is whether it is itself an old copy: an SD card that was put back to an earlier day would
+use counters, and so nonces, a second time, and the first message under one of them has done the damage before the meter
+could refuse it. So once in each process, before the first message to a meter that is protected, its counter is read
+with the public client, as head-ends do before each association; a meter that does not tell it is believed to agree.
+
+An unprotected word of a meter is believed upward only, by less than 2^20 in all for each process: a forged counter
+near the end would lock the meter for ever. Beyond that an operator decides (`counter.adopt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.clock import Clock
+from gateway.errors import (
+    AccessError,
+    AssociationError,
+    CounterRefusedError,
+    CounterSpentError,
+    LinkLostError,
+    MeterError,
+    ParkedError,
+    PortError,
+    SecurityError,
+    SilentError,
+    WireError,
+)
+from gateway.link.port import Port
+from gateway.link.session import Counters, Session, read_public_counter
+from gateway.model import Authentication, Meter, MeterKeys, PortSettings, Security
+from gateway.store import Store
+from gateway.store.parking import refusal
+
+MAX_COUNTER_JUMP = 1 << 20
+"""How far unprotected words of a meter are believed, all together."""
+COUNTER_MARGIN = 16
+"""Some meters tell the counter that they saw last, others the one that they expect."""
+
+_TEMPORARY_FAILURE = 2
+
+
+class Contact:
+    """Associates with the meters of one port, and judges what their refusals mean."""
+
+    def __init__(
+        self,
+        settings: PortSettings,
+        *,
+        keys: Mapping[str, MeterKeys],
+        system_title: bytes,
+        store: Store,
+        clock: Clock,
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._title = system_title
+        self._store = store
+        self._clock = clock
+        self._random = random_octets
+        self._counters: dict[str, Counters] = {}
+        self._looked: set[str] = set()
+        """Meters whose counter was compared with ours in this process."""
+        self._believed: dict[str, int] = {}
+        """How far each meter's counter was raised at its unprotected word."""
+
+    def check(self, meter: Meter) -> None:
+        """Raises ParkedError where nothing may be begun with this meter."""
+        parked = self._store.parked(meter.id)
+        if parked:
+            raise refusal(parked)
+
+    def associate(self, port: Port, meter: Meter) -> Session:
+        """An open association. A meter that refuses our counter is believed, within limits, and asked once more.
+        Raises what `Session.open` raises."""
+        if _needs_counters(meter) and meter.id not in self._looked:
+            self._compare_counters(port, meter)
+        session = self._session(port, meter)
+        try:
+            session.open()
+            return session
+        except CounterRefusedError as refused:
+            if refused.expected is None:
+                self._find_out(port, meter, session, refused)
+            else:
+                self._take_refusal(meter, refused, refused.expected)
+        except SilentError as silence:
+            if isinstance(silence, WireError) or not session.linked or not _needs_counters(meter):
+                raise
+            self._find_out(port, meter, session, silence)
+        session = self._session(port, meter)
+        try:
+            session.open()
+        except CounterRefusedError as refused:
+            raise SecurityError(f"{refused.message}, for the second time", detail=refused.detail) from None
+        return session
+
+    def judge(self, meter: Meter, error: MeterError) -> MeterError:
+        """What came of an error in or before an association: a counter that the meter refused is raised, if it can
+        be, and that error is returned, which is worth another try; any other failure of keys parks the meter."""
+        match error:
+            case ParkedError() | CounterSpentError():
+                return error
+            case CounterRefusedError(expected=int(expected)):
+                try:
+                    self._take_refusal(meter, error, expected)
+                except SecurityError as beyond:
+                    error = beyond
+                else:
+                    return error
+            case CounterRefusedError():
+                error = SecurityError(error.message, detail=error.detail)
+            case SecurityError():
+                pass
+            case _:
+                return error
+        self._forget(meter)
+        self._store.park(meter.id, self._keys_of(meter), code=error.code, message=error.message)
+        return error
+
+    # -- counters ------------------------------------------------------------------------------------------------
+
+    def _compare_counters(self, port: Port, meter: Meter) -> None:
+        """At first contact in this process: the highest of what the Store, keys.toml and the meter say."""
+        initial = self._keys_of(meter).initial_counter
+        if initial is not None:
+            self._store.seed_counter(meter.id, initial, "initial_counter in keys.toml")
+        known = self._store.counter(meter.id)
+        try:
+            told = read_public_counter(port, self._settings, meter, clock=self._clock)
+        except MeterError as error:
+            if known is None:
+                raise _unreadable(meter, error) from None
+            self._looked.add(meter.id)
+            if isinstance(error, PortError):
+                raise
+            return
+        if known is None or told >= known:
+            self._believe(meter, told, known, margin=COUNTER_MARGIN)
+        self._looked.add(meter.id)
+
+    def _find_out(self, port: Port, meter: Meter, session: Session, failure: MeterError) -> None:
+        """The meter's link stands, and our association came to nothing without a word why: is it the counter?
+        Returns where it was, and is raised. Raises `failure` where the meter is as silent to others, and
+        SecurityError where it has our request, answers others and does not answer us."""
+        sent, delivered = self._counters[meter.id].last, session.delivered
+        session.close()
+        try:
+            told = read_public_counter(port, self._settings, meter, clock=self._clock)
+        except (AccessError, AssociationError):
+            told = -1
+        except SilentError:
+            raise failure from None
+        if told > sent:
+            self._believe(meter, told, sent, margin=COUNTER_MARGIN)
+        elif delivered:
+            raise SecurityError(
+                f"{meter.id} has our request, answers the public client and does not answer us: it does not accept our "
+                f"keys, or counter {sent}",
+                detail=failure.detail,
+            ) from None
+        else:
+            raise failure
+
+    def _take_refusal(self, meter: Meter, refused: CounterRefusedError, expected: int) -> None:
+        if expected <= refused.sent:
+            raise SecurityError(f"{refused.message}: counters never go back", detail=refused.detail)
+        self._believe(meter, expected, refused.sent)
+
+    def _believe(self, meter: Meter, told: int, known: int | None, *, margin: int = 0) -> None:
+        """Go on at `told` and `margin`, not below `known`, where that is not too far. Raises SecurityError."""
+        jump = told - (known or 0)
+        before = 0 if known is None else self._believed.get(meter.id, 0)
+        found = (
+            f"{meter.id} names invocation counter {told}, ours is {'not known' if known is None else known}"
+        )
+        if before + jump >= MAX_COUNTER_JUMP:
+            raise SecurityError(
+                f"{found}: unprotected as that is, less than {MAX_COUNTER_JUMP} more is believed; if it is right, "
+                f"adopt it: meter-gateway counter adopt {meter.id} {told + margin}"
+            )
+        self._believed[meter.id] = before + jump
+        self._store.seed_counter(meter.id, told + margin, "the meter expects it")
+        self._counters.pop(meter.id, None)
+
+    def _counters_of(self, meter: Meter) -> Counters:
+        """Those of the process so far, unless an operator has raised them meanwhile."""
+        counters = self._counters.get(meter.id)
+        if counters is None or counters.end != self._store.counter(meter.id):
+            counters = Counters(lambda count: self._store.reserve_counters(meter.id, count))
+            self._counters[meter.id] = counters
+        return counters
+
+    def _forget(self, meter: Meter) -> None:
+        """What an operator does about a parked meter changes what is known of it."""
+        self._counters.pop(meter.id, None)
+        self._looked.discard(meter.id)
+        self._believed.pop(meter.id, None)
+
+    # -- below ---------------------------------------------------------------------------------------------------
+
+    def _session(self, port: Port, meter: Meter) -> Session:
+        return Session(
+            port, self._settings, meter, self._keys_of(meter),
+            system_title=self._title, counters=self._counters_of(meter), clock=self._clock,
+            random_octets=self._random,
+        )  # fmt: skip
+
+    def _keys_of(self, meter: Meter) -> MeterKeys:
+        return self._keys.get(meter.id, MeterKeys())
+
+
+def _needs_counters(meter: Meter) -> bool:
+    return meter.security is not Security.NONE or meter.authentication is Authentication.HLS_GMAC
+
+
+def _unreadable(meter: Meter, error: MeterError) -> MeterError:
+    """No counter is known, and the meter did not tell it: now, or ever?"""
+    remedy = "if it never tells it, set initial_counter for this meter in keys.toml"
+    found = f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}"
+    match error:
+        case AccessError(result=result) if result == _TEMPORARY_FAILURE:
+            return SilentError(found, detail=error.detail)
+        case AccessError() | AssociationError():
+            return SecurityError(found, detail=error.detail)
+        case LinkLostError():
+            return LinkLostError(found, detail=error.detail)
+        case _:
+            return error
