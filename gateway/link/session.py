@@ -48,7 +48,8 @@ from gateway.wire.hdlc import Address, Parameters
 from gateway.wire.hdlc_client import HdlcClient
 from gateway.wire.wrapper import WrapperClient
 
-READ_LIMIT = 65536
+READ_LIMIT = 16 * 1024
+"""A whole window of the longest frames; more at once would only let a babbling line hold its worker up."""
 MAX_FRAMES_PER_ANSWER = 1024
 """A meter that goes on sending valid frames without ever ending its answer is given up."""
 MAX_ANSWER_OCTETS = 1 << 20

@@ -223,36 +223,35 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
 
     def feed(self, octets: bytes) -> list[Frame | Damaged]:
         """What is complete now, in order."""
-        buffer = self._buffer
-        buffer += octets
+        octets = self._buffer + octets
         found: list[Frame | Damaged] = []
         start = 0
-        while (start := buffer.find(_FLAG_OCTET, start)) >= 0:
-            taken = _take(buffer, start)
+        while (start := octets.find(_FLAG_OCTET, start)) >= 0:
+            taken = _take(octets, start)
             if taken is None:
-                del buffer[:start]
+                self._buffer = octets[start:]
                 return found
             event, start = taken
             if event is not None:
                 found.append(event)
-        buffer.clear()
+        self._buffer = b""
         return found
 
     def reset(self) -> None:
         """Forget a frame that has begun: the line was silent since."""
-        self._buffer.clear()
+        self._buffer = b""
 
 
-def _take(buffer: bytearray, start: int) -> tuple[Frame | Damaged | None, int] | None:
+def _take(octets: bytes, start: int) -> tuple[Frame | Damaged | None, int] | None:
     """Read at the flag at `start`: what was found (None: only a flag), and where to look for the next flag. None:
     more octets are needed. Each decision needs a fixed stretch of octets and never looks beyond it, so that any
     chunking gives the same events."""
     begin = start + 1
-    head = bytes(buffer[begin : begin + _LONGEST_HEADER])
+    head = octets[begin : begin + _LONGEST_HEADER]
     if not head:
         return None
     if head[0] == _FLAG:
@@ -264,13 +263,13 @@ def _take(buffer: bytearray, start: int) -> tuple[Frame | Damaged | None, int] |
         return header, begin
     bare, body_at, length = header
     end = begin + length
-    if len(buffer) <= end:
+    if len(octets) <= end:
         return None
-    if buffer[end] != _FLAG:
+    if octets[end] != _FLAG:
         return Damaged(f"no flag after the {length} octets of the length field", bare), begin
     if body_at == length:
         return bare, end
-    body = bytes(buffer[begin + body_at : end])
+    body = octets[begin + body_at : end]
     if crc_hqx(body.translate(_REVERSED), _RESIDUE) != _RESIDUE:
         return Damaged("frame check wrong", bare), end
     destination, source, type_, poll_final, send_seq, receive_seq, _, segmented = bare

@@ -83,9 +83,10 @@ class Sealed(NamedTuple):
         if len(title) not in (0, TITLE_OCTETS):
             raise WireError(f"system title of {len(title)} octets, {TITLE_OCTETS} expected")
         length = reader.length()
-        control, counter, contents = _CONTROLS[reader.u8()], reader.u32(), reader.rest()
+        head, contents = reader.take(5), reader.rest()
         if length != len(contents) + 5:
             raise WireError(f"ciphered part of {len(contents) + 5} octets, {length} announced")
+        control, counter = _CONTROLS[head[0]], int.from_bytes(head[1:], "big")
         return cls(tag, plain_tag, dedicated, title, control, counter, contents)
 
 

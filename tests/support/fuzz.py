@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from support.vectors import all_vectors
 
 from gateway.errors import SecurityError, WireError
+from gateway.link.session import READ_LIMIT
 from gateway.wire import apdu, association, axdr, image_transfer
 from gateway.wire.hdlc import Address, FrameReader, Parameters, encode_frame
 from gateway.wire.hdlc_client import HdlcClient
 from gateway.wire.security import Protection, Sealed, check_gmac_proof, gmac_proof
 from gateway.wire.wrapper import WrapperClient, WrapperReader
 
-LONG_OCTETS = 64 * 1024
-"""The longest APDU that a link hands up."""
+_LONG_APDU = 64 * 1024
+"""The longest that a link hands up."""
 
 _EK, _AK, _TITLE = bytes(range(16)), bytes(range(0xD0, 0xE0)), b"SIM\x00\x00\x00\x00\x01"
 _METER, _CLIENT = Address(1, 17), 1
@@ -37,13 +38,15 @@ class Target:
     decode: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
     refusals: tuple[type[Exception], ...] = (WireError,)
+    longest: int = _LONG_APDU
+    """Octets that reach the decoder at once, at most."""
 
     def inputs(self, seed: object) -> Iterator[bytes]:
         """Without an end; the same for the same seed."""
         chance = random.Random(f"{seed} {self.name}")
         yield from self.seeds
         while True:
-            yield _input(self.seeds, chance)
+            yield _input(self.seeds, chance, self.longest)
 
     def answers(self, octets: bytes) -> bool:
         """Decode; whether it was a value. Raises what is no answer."""
@@ -63,12 +66,12 @@ def targets() -> tuple[Target, ...]:
     wrapped = _vectors("wrapper")
     sealed = tuple(octets for octets in apdus if octets[:1] > b"\xc7" or octets[0] in (0x21, 0x28))
     return (
-        Target("hdlc frames", lambda octets: FrameReader().feed(octets), frames, ()),
-        Target("hdlc client", _client_hears, frames),
+        Target("hdlc frames", lambda octets: FrameReader().feed(octets), frames, (), READ_LIMIT),
+        Target("hdlc client", _client_hears, frames, longest=READ_LIMIT),
         Target("hdlc address", Address.decode, _vectors("hdlc-address")),
         Target("hdlc parameters", Parameters.decode, _vectors("hdlc-parameters")),
-        Target("wrapper messages", lambda octets: WrapperReader().feed(octets), wrapped),
-        Target("wrapper client", _wrapper_hears, wrapped),
+        Target("wrapper messages", lambda octets: WrapperReader().feed(octets), wrapped, longest=READ_LIMIT),
+        Target("wrapper client", _wrapper_hears, wrapped, longest=READ_LIMIT),
         Target("apdu", apdu.decode, apdus),
         Target("aarq", association.decode_aarq, _beginning(apdus, 0x60)),
         Target("aare", association.decode_aare, _beginning(apdus, 0x61)),
@@ -97,7 +100,7 @@ def _client_hears(octets: bytes) -> object:
     client.connect()
     client.receive(encode_frame(_TO_CLIENT, 0x73, Parameters().encode()))
     client.send(b"\xc0\x01\xc1")
-    return client.receive(octets), client.timed_out(), client.receive(octets)
+    return client.receive(octets), client.timed_out(), client.receive(octets[:512])
 
 
 def _wrapper_hears(octets: bytes) -> object:
@@ -159,12 +162,12 @@ _LIES = (0x00, 0x01, 0x7E, 0x7F, 0x80, 0x81, 0x82, 0x83, 0x84, 0xFE, 0xFF)
 _NESTS = (b"\x01\x01", b"\x02\x01", b"\x01\x02", b"\x13\x02\x01", b"\xa1\x80", b"\x7e\xa0\x07", b"\x00")
 
 
-def _input(seeds: tuple[bytes, ...], chance: random.Random) -> bytes:
+def _input(seeds: tuple[bytes, ...], chance: random.Random, longest: int) -> bytes:
     draw = chance.random()
     if draw < 0.1:
         return chance.randbytes(chance.randrange(64))
     if draw < 0.101:
-        return chance.choice(seeds) + chance.choice(_NESTS) * (LONG_OCTETS // 4)
+        return (chance.choice(seeds) + chance.choice(_NESTS) * longest)[:longest]
     octets = bytearray(chance.choice(seeds))
     for _ in range(chance.choice((1, 1, 2, 5))):
         _mutate(octets, seeds, chance)
