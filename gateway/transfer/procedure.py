@@ -173,10 +173,15 @@ def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
         return Failed(Code.T_IDENTIFIER, f"the image has no identifier at its {goal.profile.identifier}")
     if seen.enabled is None:
         return Survey(Item.ENABLED, _until_initiated(seen))
-    if not seen.enabled and goal.profile.enable_transfer:
+    if not seen.enabled and goal.profile.enable_transfer and not seen.enable_tried:
         return Enable(_until_initiated(seen))
+    if not seen.enabled and seen.enable_tried:
+        return Failed(
+            Code.T_DISABLED, "image_transfer_enabled was set to TRUE, and the meter leaves it FALSE"
+        )
     if not seen.enabled:
-        return Failed(Code.T_DISABLED, "image_transfer_enabled is FALSE")
+        remedy = "where the meter lets a client set it, enable_transfer in the profile does so"
+        return Failed(Code.T_DISABLED, f"image_transfer_enabled is FALSE: {remedy}")
     if seen.block_size is None:
         return Survey(Item.BLOCK_SIZE, _until_initiated(seen))
     block_size = goal.profile.block_size or seen.block_size

@@ -61,6 +61,8 @@ class MeterView:
     version: str | None = None
     block_size: int | None = None
     enabled: bool | None = None
+    enable_tried: bool = False
+    """Attribute 5 was set to TRUE, and the meter did not object."""
     status: ImageTransferStatus | None = None
     activate_info: tuple[ActivateEntry, ...] | None = None
     blocks: BlockSet | None = None
@@ -91,6 +93,7 @@ class MeterView:
         self.version = None
         self.block_size = None
         self.enabled = None
+        self.enable_tried = False
         self.status = None
         self.activate_info = None
         self.blocks = None

@@ -75,6 +75,8 @@ class TransferRun:
         self._board = board
         self._clock = clock
         self._firmware_object = campaign.firmware_object
+        self._session: Session | None = None
+        """What the last step was done in."""
         self._goal = Goal(
             sha256=campaign.sha256,
             image_size=len(image),
@@ -114,14 +116,13 @@ class TransferRun:
     def perform(self, step: Step, session: Session | None) -> str:
         """Do `step`; the sentence tells what was done. Raises what the session raises, and StateError when the job
         was ended by somebody else."""
+        self._session = session
         match step:
             case Wait():
                 return self._wait(step)
             case Done():
-                self._put_back(session)
                 return self._end(step.state, step.message)
             case Failed():
-                self._put_back(session)
                 return self._end(JobState.FAILED, step.message, code=step.code)
             case _:
                 pass
@@ -160,7 +161,7 @@ class TransferRun:
 
     def cancel(self, session: Session | None) -> str:
         """Somebody cancelled the campaign, and nothing was activated."""
-        self._put_back(session)
+        self._session = session
         return self._end(JobState.CANCELLED, "cancelled")
 
     def checkpoint(self) -> None:
@@ -216,19 +217,30 @@ class TransferRun:
     def _enable(self, session: Session) -> str:
         """What was changed in the meter for our sake is durable before it is changed, and put back at the end."""
         self._save(transfer_enabled=True)
-        session.set(self._enabled_attribute(), axdr.true_as_ff())
+        try:
+            session.set(self._enabled_attribute(), axdr.true_as_ff())
+        except AccessError as error:
+            if error.result == _TEMPORARY_FAILURE:
+                return self.fail(_NotNowError("the meter cannot be enabled now", detail=error.detail))
+            self.job = replace(self.job, transfer_enabled=False)
+            message = f"image_transfer_enabled is FALSE, and the meter refuses TRUE (data-access-result {error.result})"
+            return self._end(JobState.FAILED, message, code=Code.T_DISABLED, detail=error.detail)
         self.view.enabled = None
+        self.view.enable_tried = True
         return "set image_transfer_enabled"
 
-    def _put_back(self, session: Session | None) -> None:
+    def _put_back(self) -> str:
+        """Disable again what was enabled; why not, where that cannot be."""
+        session = self._session
         if not self.job.transfer_enabled:
-            return
+            return ""
         try:
-            if session is None:
+            if session is None or not session.alive:
                 raise SilentError("the meter cannot be reached now")
             session.set(self._enabled_attribute(), axdr.boolean(False))
         except MeterError as error:
-            self.job = replace(self.job, detail=f"image_transfer_enabled stays TRUE: {error.message}")
+            return f"image_transfer_enabled stays TRUE: {error.message}"
+        return ""
 
     def _enabled_attribute(self) -> apdu.Attribute:
         return objects.attribute_of(Item.ENABLED, self.meter.profile, "")
@@ -393,9 +405,9 @@ class TransferRun:
             self._save(state=state, message=message)
 
     def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
-        detail = detail or (self.job.detail if code or self.job.transfer_enabled else "")
+        details = (detail or (self.job.detail if code else ""), self._put_back())
         self._save(
-            state=state, code=code, message=message, detail=detail, next_try_at=None,
+            state=state, code=code, message=message, detail="; ".join(filter(None, details)), next_try_at=None,
             finished_at=self._clock.now(), record=None if state is JobState.UPDATED else self.view.record,
         )  # fmt: skip
         self._board.drop(("progress", *self.key))
