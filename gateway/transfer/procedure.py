@@ -121,9 +121,12 @@ def _compare_version(goal: Goal, seen: MeterView) -> Step | None:
 
 
 def _follow_status(goal: Goal, seen: MeterView) -> Step:
+    wait = _after_initiate(goal, seen)
+    if wait is not None:
+        return wait
     if seen.status is None:
         return Survey(Item.STATUS, _until_initiated(seen))
-    if seen.initiate_busy and seen.status is not _S.INITIATED:
+    if seen.initiate_busy:
         return _await_erase(goal, seen)
     record = seen.record
     if record is None:
@@ -205,9 +208,6 @@ def _await_erase(goal: Goal, seen: MeterView) -> Step:
 def _resume(goal: Goal, seen: MeterView, record: TransferRecord) -> Step | None:
     """What must be settled before blocks are sent. In a new association: do the meter's bitmap and our record
     agree? If not, the only way on is to begin anew."""
-    wait = _after_initiate(goal, seen)
-    if wait is not None:
-        return wait
     if seen.conflict:
         return _initiate(goal, seen, seen.conflict)
     if seen.blocks is not None:

@@ -105,6 +105,12 @@ class MeterView:
         self.forget()
         self.verify_answered = False
 
+    def take_status(self, status: ImageTransferStatus) -> None:
+        """Attribute 6. Once it says initiated, the meter has erased what it had."""
+        self.status = status
+        if status is ImageTransferStatus.INITIATED:
+            self.initiate_busy = False
+
     def take_bitmap(self, bitmap: BlockSet) -> None:
         """The meter's own account of its blocks. In a new association it must continue the record (invariant 3);
         after a sweep it says what to send again."""

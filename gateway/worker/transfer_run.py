@@ -191,7 +191,7 @@ class TransferRun:
             case Item.ENABLED:
                 view.enabled = objects.as_boolean(data)
             case Item.STATUS:
-                view.status = image_transfer.status(data)
+                view.take_status(image_transfer.status(data))
             case Item.ACTIVATE_INFO:
                 view.activate_info = objects.as_activate_info(data)
             case Item.BITMAP:
