@@ -74,7 +74,7 @@ def after_error(
     included. Once activation was decided only time ends the search for the truth."""
     if seen.record is not None and seen.record.activate_decided:
         return _after_lost_confirmation(goal, seen, code=code, message=message, retryable=retryable)
-    if not retryable or tries >= MAX_TRIES:
+    if not retryable or (tries >= MAX_TRIES and not _may_verify_still(goal, seen)):
         return Failed(code, message)
     delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LAST_RETRY_S)
     return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
@@ -271,13 +271,21 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
     record = seen.record
     if record is None or not record.verifies:
         return _foreign_or(goal, seen, "a verification that this gateway did not order")
-    since_s = seen.now_s - seen.verified_at_s if seen.verified_at_s is not None else 0.0
+    assert seen.verified_at_s is not None, "set with the order to verify, and when a record is loaded"
+    since_s = seen.now_s - seen.verified_at_s
     limit_s = goal.profile.verify_timeout_s
     if seen.status is _S.INITIATED:
         limit_s = min(limit_s, REFUSED_VERIFY_TIMEOUT_S)
     if since_s > limit_s:
         return Failed(Code.T_VERIFY, f"no result of the verification after {since_s:.0f} s")
     return Wait(min(30.0, max(1.0, since_s / 10)), "the meter verifies the image", JobState.VERIFYING)
+
+
+def _may_verify_still(goal: Goal, seen: MeterView) -> bool:
+    """Verification was ordered, and some meters hear nothing until it has ended."""
+    if seen.record is None or not seen.record.verifies or seen.verified_at_s is None:
+        return False
+    return seen.now_s - seen.verified_at_s <= goal.profile.verify_timeout_s
 
 
 def _activate(goal: Goal, seen: MeterView) -> Step:

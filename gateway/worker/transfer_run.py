@@ -370,6 +370,9 @@ class TransferRun:
             view.record = replace(left, initiates=0, activate_decided=False)
         if view.record is not None and view.record.activate_decided:
             view.activated_at_s = view.now_s - self.meter.profile.reconnect_after_s
+        if view.record is not None and view.record.verifies:
+            # When it was ordered is not known any more: it has its time-out afresh.
+            view.verified_at_s = view.now_s
         if view.record is not None and not self.job.blocks_total:
             total = -(-view.record.image_size // view.record.block_size)
             self.job = replace(self.job, blocks_total=total)

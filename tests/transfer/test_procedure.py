@@ -300,10 +300,18 @@ def test_repair_goes_on_as_long_as_each_round_brings_a_block():
     assert step.code is Code.T_INCOMPLETE
 
 
+VERIFIES = {"record": replace(RECORD, verifies=1), "verified_at_s": 100.0}
 ERRORS = [
     ("silence is tried again", {}, (Code.T_SILENT, True, 1), Wait),
     ("but not for ever", {}, (Code.T_SILENT, True, MAX_TRIES), Code.T_SILENT),
     ("a wrong key never", {}, (Code.T_SECURITY, False, 1), Code.T_SECURITY),
+    ("a meter may be silent while it verifies", VERIFIES, (Code.T_SILENT, True, MAX_TRIES), Wait),
+    (
+        "but not for ever",
+        VERIFIES | {"verified_at_s": -900.0},
+        (Code.T_SILENT, True, MAX_TRIES),
+        Code.T_SILENT,
+    ),
     ("silence after activation is normal", ACTIVATED, (Code.T_SILENT, True, 50), Wait),
     (
         "after a day nobody knows",
