@@ -64,7 +64,7 @@ class Contact:
         self._random = random_octets
         self._counters: dict[str, Counters] = {}
         self._looked: set[str] = set()
-        """Meters whose counter was compared with ours in this process."""
+        """Meters whose counter was compared with ours in this process, and not in doubt since."""
         self._believed: dict[str, int] = {}
         """How far each meter's counter was raised at its unprotected word."""
 
@@ -99,10 +99,14 @@ class Contact:
             raise SecurityError(f"{refused.message}, for the second time", detail=refused.detail) from None
         return session
 
-    def judge(self, meter: Meter, error: MeterError) -> MeterError:
-        """What came of an error in or before an association: a counter that the meter refused is raised, if it can
-        be, and that error is returned, which is worth another try; any other failure of keys parks the meter."""
+    def judge(self, meter: Meter, session: Session | None, error: MeterError) -> MeterError:
+        """What came of an error in `session`, or before there was one: a counter that the meter refused is raised, if
+        it can be, and that error is returned, which is worth another try; any other failure of keys parks the meter."""
         match error:
+            case SilentError() if session and session.delivered:
+                # It has our request: perhaps it refuses the counter without a word.
+                self._looked.discard(meter.id)
+                return error
             case ParkedError() | CounterSpentError():
                 return error
             case CounterRefusedError(expected=int(expected)):
@@ -113,7 +117,7 @@ class Contact:
                 else:
                     return error
             case CounterRefusedError():
-                error = SecurityError(error.message, detail=error.detail)
+                return error  # In mid-association and without a number: the next association finds out.
             case SecurityError():
                 pass
             case _:
@@ -125,7 +129,9 @@ class Contact:
     # -- counters ------------------------------------------------------------------------------------------------
 
     def _compare_counters(self, port: Port, meter: Meter) -> None:
-        """At first contact in this process: the highest of what the Store, keys.toml and the meter say."""
+        """At first contact, and when in doubt: the highest of what the Store, keys.toml and the meter say. What is
+        left of an earlier reservation may be behind the meter, and is let go."""
+        self._counters.pop(meter.id, None)
         initial = self._keys_of(meter).initial_counter
         if initial is not None:
             self._store.seed_counter(meter.id, initial, "initial_counter in keys.toml")
@@ -144,27 +150,31 @@ class Contact:
         self._looked.add(meter.id)
 
     def _find_out(self, port: Port, meter: Meter, session: Session, failure: MeterError) -> None:
-        """The meter's link stands, and our association came to nothing without a word why: is it the counter?
-        Returns where it was, and is raised. Raises `failure` where the meter is as silent to others, and
-        SecurityError where it has our request, answers others and does not answer us."""
+        """The meter's link stands, and our association came to nothing without a number: is it the counter?
+        Returns where it was, and is raised. Raises SecurityError where the meter refuses us, or has our request,
+        answers others and does not answer us; else `failure`, which is silence."""
         sent, delivered = self._counters[meter.id].last, session.delivered
+        silence = isinstance(failure, SilentError)
+        unexplained = failure if silence else SecurityError(failure.message, detail=failure.detail)
         session.close()
         try:
             told = read_public_counter(port, self._settings, meter, clock=self._clock)
-        except (AccessError, AssociationError):
+        except (AccessError, AssociationError) as error:
+            if _for_now(error):
+                raise unexplained from None
             told = -1
         except SilentError:
-            raise failure from None
+            raise unexplained from None
         if told > sent:
             self._believe(meter, told, sent, margin=COUNTER_MARGIN)
-        elif delivered:
+        elif delivered and silence:
             raise SecurityError(
                 f"{meter.id} has our request, answers the public client and does not answer us: it does not accept our "
                 f"keys, or counter {sent}",
                 detail=failure.detail,
             ) from None
         else:
-            raise failure
+            raise unexplained
 
     def _take_refusal(self, meter: Meter, refused: CounterRefusedError, expected: int) -> None:
         if expected <= refused.sent:
@@ -183,7 +193,8 @@ class Contact:
                 f"{found}: unprotected as that is, less than {MAX_COUNTER_JUMP} more is believed; if it is right, "
                 f"adopt it: meter-gateway counter adopt {meter.id} {told + margin}"
             )
-        self._believed[meter.id] = before + jump
+        if known is not None:
+            self._believed[meter.id] = before + jump
         self._store.seed_counter(meter.id, told + margin, "the meter expects it")
         self._counters.pop(meter.id, None)
 
@@ -223,11 +234,15 @@ def _unreadable(meter: Meter, error: MeterError) -> MeterError:
     remedy = "if it never tells it, set initial_counter for this meter in keys.toml"
     found = f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}"
     match error:
-        case AccessError(result=result) if result == _TEMPORARY_FAILURE:
-            return SilentError(found, detail=error.detail)
-        case AccessError() | AssociationError():
+        case AccessError() | AssociationError() if not _for_now(error):
             return SecurityError(found, detail=error.detail)
+        case AccessError():
+            return SilentError(found, detail=error.detail)
         case LinkLostError():
             return LinkLostError(found, detail=error.detail)
         case _:
             return error
+
+
+def _for_now(error: MeterError) -> bool:
+    return isinstance(error, AccessError) and error.result == _TEMPORARY_FAILURE

@@ -233,7 +233,7 @@ class Worker:
             self._drop(run)
             return error.message
         except MeterError as error:
-            error = self._contact.judge(run.meter, error)
+            error = self._contact.judge(run.meter, self._session, error)
             self._lose_meter(error)
             return run.fail(error)
 
@@ -305,7 +305,7 @@ class Worker:
                 session = self._associate(meter)
             data = probe(session, meter)
         except MeterError as error:
-            judged = self._contact.judge(meter, error)
+            judged = self._contact.judge(meter, self._session, error)
             self._lose_meter(judged)
             for run in self._runs.values():
                 if run.meter.id == meter.id:

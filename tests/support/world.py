@@ -8,6 +8,7 @@ after it, everything in memory is gone, and it starts again on what the disk has
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import sqlite3
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 from support.sim_broker import SimBroker
 
 from gateway.board import SUPPLIER, UPLINK, Board, port_actor
-from gateway.control.commands import Controller
+from gateway.control.commands import Controller, Origin, OriginKind
 from gateway.model import (
     CommandSettings,
     Config,
@@ -120,7 +121,10 @@ class SimMeter:
     profile: Profile = field(default_factory=lambda: Profile(reconnect_after_s=20, activate_timeout_s=300))
     id: str = "MTR1"
     port: str = "bus1"
-    expect_name: bool = True
+    expect_name: bool | str = True
+    """The logical device name that is configured: the meter's own, none, or this one."""
+    keys: MeterKeys | None = None
+    """The keys that are configured, where they are not the meter's own."""
 
 
 class _Actor:
@@ -150,6 +154,7 @@ class World:
         *,
         seed: int = 0,
         image_size: int = 8192,
+        image: bytes = b"",
         line_faults: Faults = NONE,
         baud: int = 9600,
         broker_loses: float = 0.0,
@@ -157,7 +162,7 @@ class World:
         allow_image: bool = True,
     ) -> None:
         chance = random.Random(f"{seed} world")
-        self.image = random.Random(f"{seed} image").randbytes(image_size)
+        self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
         self.power = Power(power_fails_at)
         self.sentences: list[str] = []
@@ -197,6 +202,18 @@ class World:
             "expires": time_text(now + timedelta(days=6)), "args": dict(args),
         }  # fmt: skip
         self.broker.order(f"{BASE}/cmd/{verb}", document)
+        return cmd_id
+
+    def command_at_the_gateway(self, verb: str, args: Mapping[str, Any]) -> str:
+        """Send a command as an operator does, over the control socket; its id. The answer: `store.reply_of`."""
+        self._shared.acting = self._clocks[UPLINK]
+        cmd_id = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        now = self._shared.now()
+        document = {
+            "v": 1, "cmd_id": cmd_id, "verb": verb, "issued": time_text(now),
+            "expires": time_text(now + timedelta(hours=1)), "args": dict(args),
+        }  # fmt: skip
+        self._controller.handle(json.dumps(document).encode(), Origin(OriginKind.LOCAL, "uid 1000 (pid 1)"))
         return cmd_id
 
     def submit(self, campaign_id: str = "c1", **changes: Any) -> str:
@@ -292,7 +309,8 @@ class World:
         self.store.power = self.power
         self.store.fail_running_errands()
         images = ImageStore(self._directory / "images", 2**30)
-        controller = Controller(
+        self.store.unpark_changed({meter.id: config.keys[meter.id] for meter in config.meters})
+        self._controller = controller = Controller(
             config=config, store=self.store, images=images, board=board, clock=clock,
             version="0", clock_state=lambda: "synced",
         )  # fmt: skip
@@ -333,17 +351,17 @@ class World:
             firmware=FirmwareSettings(trust=Trust.DIGEST),
             ports=tuple(PortSettings(port, PortKind.RS485, device="sim") for port in self.lines),
             meters=tuple(_configured(sim) for sim in self._sims),
-            keys={sim.id: sim.spec.keys for sim in self._sims},
+            keys={sim.id: sim.spec.keys if sim.keys is None else sim.keys for sim in self._sims},
         )
 
 
 def _configured(sim: SimMeter) -> Meter:
     spec = sim.spec
+    name = spec.logical_device_name if sim.expect_name is True else sim.expect_name or ""
     return Meter(
         id=sim.id, port=sim.port, physical_address=spec.address.lower or 0, logical_address=spec.address.upper,
         address_bytes=spec.address.octets, client=spec.client, authentication=spec.authentication,
-        security=spec.security, logical_device_name=spec.logical_device_name if sim.expect_name else "",
-        profile=sim.profile,
+        security=spec.security, logical_device_name=name, profile=sim.profile,
     )  # fmt: skip
 
 
