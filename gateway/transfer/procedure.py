@@ -73,7 +73,8 @@ def after_error(
     """What an error of the line or the meter means for the transfer. `tries`: failures in a row, this one
     included. Once activation was decided only time ends the search for the truth."""
     if seen.record is not None and seen.record.activate_decided:
-        return _after_lost_confirmation(goal, seen, code=code, message=message, retryable=retryable)
+        refused = code is Code.T_SECURITY and not retryable
+        return _after_lost_confirmation(goal, seen, code=code, message=message, refused=refused)
     if not retryable or (tries >= MAX_TRIES and not _may_verify_still(goal, seen)):
         return Failed(code, message)
     delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LAST_RETRY_S)
@@ -334,16 +335,20 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
 
 
 def _after_lost_confirmation(
-    goal: Goal, seen: MeterView, *, code: Code, message: str, retryable: bool
+    goal: Goal, seen: MeterView, *, code: Code, message: str, refused: bool
 ) -> Wait | Failed:
+    """Silent, or not at its usual association yet: some meters come back at their default one. Keys that it `refused`
+    are never tried again, whatever for."""
     since_s = _since_activation(seen)
-    if not retryable:
+    if refused:
         return Failed(Code.T_UNKNOWN, f"activation was sent, then {code}: {message} ({ADVICE[code]})")
     if since_s > UNCERTAIN_TIMEOUT_S:
-        return Failed(Code.T_UNKNOWN, f"activation was sent, no sign of the meter in 24 h: {message}")
+        return Failed(
+            Code.T_UNKNOWN, f"activation was sent, its outcome could not be read in 24 h: {message}"
+        )
     if since_s > goal.profile.activate_timeout_s:
         return Wait(UNCERTAIN_POLL_S, f"outcome not known: {message}", JobState.UNCERTAIN)
-    return Wait(CONFIRM_POLL_S, f"the meter does not answer yet: {message}", JobState.CONFIRMING)
+    return Wait(CONFIRM_POLL_S, f"the outcome cannot be read yet: {message}", JobState.CONFIRMING)
 
 
 def _too_large(block_size: int, largest_block: int) -> Failed:

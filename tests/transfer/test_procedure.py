@@ -320,6 +320,13 @@ ERRORS = [
         Code.T_UNKNOWN,
     ),
     ("a refused key after activation: nobody knows", ACTIVATED, (Code.T_SECURITY, False, 1), Code.T_UNKNOWN),
+    ("a counter that was raised is tried", ACTIVATED, (Code.T_SECURITY, True, 1), Wait),
+    (
+        "a refused association after activation may be too early",
+        ACTIVATED,
+        (Code.T_ASSOCIATION, False, 1),
+        Wait,
+    ),
 ]
 
 
