@@ -14,6 +14,7 @@ from gateway.errors import ADVICE, Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, TransferRecord
 from gateway.transfer.steps import (
     Activate,
+    ActivateEntry,
     Done,
     Enable,
     Failed,
@@ -290,21 +291,20 @@ def _may_verify_still(goal: Goal, seen: MeterView) -> bool:
 
 
 def _activate(goal: Goal, seen: MeterView) -> Step:
-    """Invariant 6: verified by the meter itself, and by a7 the image that was sent."""
+    """Invariant 6: verified by the meter itself, and by a7 the image that was sent and no other."""
     if goal.profile.a7 is A7Policy.SKIP:
         return Activate()
     if seen.activate_info is None:
         return Survey(Item.ACTIVATE_INFO)
-    named = [f"{entry.image_size} octets, {entry.identification.hex()}" for entry in seen.activate_info]
-    ours = [
-        entry
-        for entry in seen.activate_info
-        if entry.image_size == goal.image_size and entry.identification == goal.identifier
-    ]
-    if seen.activate_info and not ours:
-        expected = f"{goal.image_size} octets, {goal.identifier.hex()}"
-        return Failed(Code.T_IDENTIFIER, f"the meter would activate {'; '.join(named)}, sent was {expected}")
+    ours = ActivateEntry(goal.image_size, goal.identifier)
+    if any(entry != ours for entry in seen.activate_info):
+        named = "; ".join(_shown(entry) for entry in seen.activate_info)
+        return Failed(Code.T_IDENTIFIER, f"the meter would activate {named}; sent was {_shown(ours)}")
     return Activate()
+
+
+def _shown(entry: ActivateEntry) -> str:
+    return f"{entry.image_size} octets, {entry.identification.hex()}"
 
 
 # -- after activation was decided: look, never send it again ---------------------------------------------------

@@ -181,7 +181,11 @@ SCENARIOS = [
     # -- is it our image?
     ("what would it activate?", seen(**VERIFIED), Survey(Item.ACTIVATE_INFO)),
     ("ours", seen(**VERIFIED, activate_info=OURS), Activate),
-    ("ours among others", seen(**VERIFIED, activate_info=(ActivateEntry(5, b"X"), *OURS)), Activate),
+    (
+        "ours, and another with it",
+        seen(**VERIFIED, activate_info=(ActivateEntry(5, b"X"), *OURS)),
+        Code.T_IDENTIFIER,
+    ),
     ("it has none to tell", seen(**VERIFIED, activate_info=()), Activate),
     ("another", seen(**VERIFIED, activate_info=(ActivateEntry(1000, b"XX"),)), Code.T_IDENTIFIER),
     (
