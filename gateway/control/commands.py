@@ -118,12 +118,12 @@ class Controller:
             raise
         except GatewayError as error:
             reply = failed(command.cmd_id, error, ReplyStatus.REJECTED)
-        if (
-            not remember
-        ):  # a read over the socket: it costs the disk nothing, and is answered afresh each time
+            self._log.rejected(verb=envelope.verb, cmd_id=command.cmd_id, who=origin.who, error=error)
+        # A read over the socket costs the disk nothing, and is answered afresh each time. What was accepted was stored
+        # by its verb, and may have ended since: who asked hears of both, in order.
+        if not remember or reply.status is ReplyStatus.ACCEPTED:
             return reply
         try:
-            # A verb with a transaction of its own has stored its reply in it; then this changes nothing.
             return self._store.record(command, reply)
         except CommandError as error:
             return self._refuse(command.cmd_id, error, origin)

@@ -16,6 +16,7 @@ from gateway.errors import AccessError, Code, GatewayError, MeterError, SilentEr
 from gateway.link.session import Session
 from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
+from gateway.store.documents import identifier_text
 from gateway.transfer import (
     Activate,
     BlockSet,
@@ -280,8 +281,8 @@ class TransferRun:
 
     def _initiate_refused(self, error: AccessError) -> str:
         code = Code.T_DISABLED if error.result in _DENIED else Code.T_IDENTIFIER
-        name = self._goal.identifier.hex()
-        message = f"the meter refuses to begin with identifier {name} (action-result {error.result})"
+        name = identifier_text(self._goal.identifier)
+        message = f"the meter refuses to begin with identifier {name!r} (action-result {error.result})"
         return self._end(JobState.FAILED, message, code=code, detail=error.detail)
 
     def _send(self, number: int, session: Session) -> str:
