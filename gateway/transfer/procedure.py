@@ -65,7 +65,12 @@ def next_step(goal: Goal, seen: MeterView) -> Step:
     record = seen.record
     if record is not None and record.activate_decided:
         return _confirm(goal, seen)
-    return _identify(goal, seen) or _compare_version(goal, seen) or _follow_status(goal, seen)
+    return (
+        _identify(goal, seen)
+        or _compare_version(goal, seen)
+        or _await_erase(goal, seen)
+        or _follow_status(goal, seen)
+    )
 
 
 def after_error(
@@ -123,13 +128,8 @@ def _compare_version(goal: Goal, seen: MeterView) -> Step | None:
 
 
 def _follow_status(goal: Goal, seen: MeterView) -> Step:
-    wait = _after_initiate(goal, seen)
-    if wait is not None:
-        return wait
     if seen.status is None:
         return Survey(Item.STATUS, _until_initiated(seen))
-    if seen.initiate_busy:
-        return _await_erase(goal, seen)
     record = seen.record
     if record is None:
         return _begin(goal, seen)
@@ -197,11 +197,19 @@ def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
     return Initiate(block_size, why)
 
 
-def _await_erase(goal: Goal, seen: MeterView) -> Step:
-    assert seen.initiated_at_s is not None
-    if seen.now_s - seen.initiated_at_s > ERASE_TIMEOUT_S:
+def _await_erase(goal: Goal, seen: MeterView) -> Step | None:
+    """After initiate the meter is left alone; then its status says when it is ready, if it was too busy to say."""
+    if seen.initiated_at_s is None:
+        return None
+    since_s = seen.now_s - seen.initiated_at_s
+    if since_s < goal.profile.after_initiate_s:
+        left_s = max(goal.profile.after_initiate_s - since_s, SHORTEST_WAIT_S)
+        return Wait(left_s, "the meter prepares its memory", JobState.INITIATING)
+    if not seen.initiate_busy or seen.status is None:
+        return None
+    if since_s > ERASE_TIMEOUT_S:
         return _initiate(goal, seen, f"not ready {ERASE_TIMEOUT_S:.0f} s after initiate")
-    return Wait(ERASE_POLL_S, "the meter erases its memory", JobState.INITIATING, keep=True)
+    return Wait(ERASE_POLL_S, "the meter erases its memory", JobState.INITIATING)
 
 
 # -- blocks ---------------------------------------------------------------------------------------------------
@@ -244,17 +252,6 @@ def _send(goal: Goal, seen: MeterView) -> Step:
     if goal.profile.bitmap is not BitmapOrder.IGNORE and not seen.swept:
         return Survey(Item.BITMAP, JobState.COMPLETING)
     return _verify(seen)
-
-
-def _after_initiate(goal: Goal, seen: MeterView) -> Wait | None:
-    if seen.initiated_at_s is None:
-        return None
-    left_s = seen.initiated_at_s + goal.profile.after_initiate_s - seen.now_s
-    if left_s <= 0:
-        return None
-    keep = goal.profile.bitmap is BitmapOrder.IGNORE
-    left_s = max(left_s, SHORTEST_WAIT_S)
-    return Wait(left_s, "the meter prepares its memory", JobState.INITIATING, keep=keep)
 
 
 # -- verification ---------------------------------------------------------------------------------------------

@@ -193,13 +193,11 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Leave the meter alone for `delay_s`, then look at its status again. `keep` the association if it may not
-    be broken (a meter whose bitmap cannot be trusted)."""
+    """Leave the meter alone for `delay_s`, then look at its status again."""
 
     delay_s: float
     why: str
     state: JobState | None = None
-    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
