@@ -120,7 +120,7 @@ class Campaigns(Commands):
             reply = self._accept(database, command, accepted)
             if reply is not accepted:
                 return reply
-            if self._outbox_busy():
+            if self.outbox_busy():
                 raise BusyError(
                     "too many messages wait for the broker; new campaigns are taken when it has them"
                 )

@@ -89,6 +89,10 @@ class Telling(Counters):
         with self._transaction() as database:
             self._send(database, topic, reply_document(reply), correlation=correlation)
 
+    def outbox_busy(self) -> bool:
+        """So much waits for the broker that no new campaign is accepted."""
+        return self.outbox_bytes() >= _BUSY_FILL * self._outbox_limit_bytes
+
     def outbox_full(self) -> bool:
         """So much waits for the broker that what can wait should: running campaigns and reads over MQTT."""
         return self.outbox_bytes() >= _PAUSE_FILL * self._outbox_limit_bytes
@@ -177,10 +181,6 @@ class Telling(Counters):
         """Forget what is older than `EVENTS_KEPT`, but never the last one, which tells the next `seq`."""
         oldest = moment_text(self._clock.now() - EVENTS_KEPT)
         database.execute("DELETE FROM events WHERE ts < ? AND seq < (SELECT max(seq) FROM events)", (oldest,))
-
-    def _outbox_busy(self) -> bool:
-        """No new campaigns from here on."""
-        return self.outbox_bytes() >= _BUSY_FILL * self._outbox_limit_bytes
 
     def _count(self, change: int) -> None:
         if self._outbox_used_bytes is not None:

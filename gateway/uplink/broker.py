@@ -1,7 +1,7 @@
 """What the uplink needs of MQTT: paho over a network, or a simulated broker.
 
 A broker object is driven by one thread and starts none. Everything that happens to it is told by `poll`, in
-order. Acknowledged means what MQTT 5 says it does (OASIS MQTT 5.0, clause 4.3.2): a delivery is acknowledged
+order. Acknowledged means what MQTT says it does (OASIS MQTT 5.0 and 3.1.1, clause 4.3.2): a delivery is acknowledged
 after `deliver` returned, a publication once its `Acknowledged` was told.
 """
 
@@ -34,7 +34,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Something that came. `retain` as its publisher set it (Retain As Published)."""
+    """Something that came. `retain` as its publisher set it (Retain As Published); with MQTT 3.1.1 only where it was
+    retained before we subscribed."""
 
     topic: str
     payload: bytes
@@ -50,6 +51,9 @@ class Connected:
     max_packet_size: int
     receive_maximum: int
     """How many QoS 1 publications may be unacknowledged."""
+    keeps_subscription: bool = False
+    """The session was found again, and subscribing anew would bring retained commands each time: MQTT 3.1.1 knows no
+    Retain Handling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The broker answered the publication `mid`; it has it unless `reason` >= REFUSED."""
+    """The broker answered the publication `mid`; it has it unless `reason` >= REFUSED. MQTT 3.1.1 cannot refuse."""
 
     mid: int
     reason: int
@@ -89,7 +93,7 @@ class Broker(Protocol):
         """
 
     def subscribe(self, topic_filter: str) -> None:
-        """At QoS 1, with Retain As Published; Subscribed follows."""
+        """At QoS 1, with Retain As Published where MQTT 5 is spoken; Subscribed follows."""
 
     def publish(self, message: Message) -> int:
         """Send, and return the number that its Acknowledged will carry (none follows at QoS 0)."""

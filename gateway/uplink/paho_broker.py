@@ -1,4 +1,8 @@
-"""MQTT 5 through paho-mqtt, the same over 1.6 and 2.x.
+"""MQTT 5 or 3.1.1 through paho-mqtt, the same over 1.6 and 2.x.
+
+MQTT 5 is spoken until a broker refuses it (MQTT 3.1.1, clause 3.1.2.2; MQTT 5.0, clause 3.1.2.2); from then on, until
+the next start, 3.1.1. There a session has no end, a message no properties, an acknowledgement no reason, and
+a command that was published as retained while we listened looks like any other.
 
 Each connection gets a paho client of its own: paho keeps what was not acknowledged and sends it again by itself,
 beside the outbox that does so too. What paho knows and does not tell is read from its private parts, in the two
@@ -7,8 +11,7 @@ functions at the end.
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.model import MqttSettings
-from gateway.uplink.broker import REFUSED, Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
+from gateway.uplink.broker import Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
+from gateway.uplink.tls import Tls
 
 _RECEIVE_MAXIMUM = 16
 """How many deliveries the broker may leave unacknowledged here; each waits for a commit."""
@@ -27,6 +31,12 @@ _MAX_PACKET_SIZE = 1 << 20
 _LARGEST_SESSION_EXPIRY_S = 0xFFFFFFFE
 _UNBOUNDED_PACKET_SIZE = 268_435_460
 """The largest packet that MQTT can express (MQTT 5.0, clause 1.5.5)."""
+_UNBOUNDED_RECEIVE_MAXIMUM = 0xFFFF
+"""What a broker takes that names no limit (MQTT 5.0, clause 3.2.2.3.3)."""
+_UNSUPPORTED_VERSION = 0x84
+"""Reason code of CONNACK (MQTT 5.0, clause 3.2.2.2); paho gives it for return code 1 of MQTT 3.1.1 as well."""
+_NAMES: dict[int, str] = {paho.MQTTv5: "MQTT 5", paho.MQTTv311: "MQTT 3.1.1"}
+_OTHER: dict[int, int] = {paho.MQTTv5: paho.MQTTv311, paho.MQTTv311: paho.MQTTv5}
 _RETAIN_ONCE = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
 """A retained command is refused once, not at each reconnect."""
 
@@ -42,6 +52,9 @@ class PahoBroker:
         self._port = url.port or (8883 if self._tls else 1883)
         self._settings = settings
         self._client_id = client_id
+        self._protocol: int = paho.MQTTv5
+        self._taken_in = False
+        self._trouble = ""
         self._client: Any = None
         self._events: list[Event] = []
         self._deliver: Callable[[Delivery], None] | None = None
@@ -49,16 +62,16 @@ class PahoBroker:
 
     def connect(self, will: Message) -> None:
         self.drop()
+        self._taken_in, self._trouble = False, ""
         client = self._client = self._new_client(will)
+        options: dict[str, Any] = {}
+        if self._protocol == paho.MQTTv5:
+            options = {"clean_start": False, "properties": self._connect_properties()}
         try:
             if self._tls:
-                client.tls_set_context(ssl.create_default_context(cafile=self._settings.ca_file))
+                client.tls_set_context(Tls(self._settings))
             client.connect(
-                self._host,
-                self._port,
-                keepalive=max(1, int(self._settings.keepalive_s)),
-                clean_start=False,
-                properties=self._connect_properties(),
+                self._host, self._port, keepalive=max(1, int(self._settings.keepalive_s)), **options
             )
         except (OSError, UnicodeError) as error:
             self._lose(f"cannot connect to {self._host} port {self._port}: {error}")
@@ -66,14 +79,21 @@ class PahoBroker:
     def poll(self, timeout_s: float, deliver: Callable[[Delivery], None]) -> list[Event]:
         if self._client is not None:
             self._deliver = deliver
+            spoken = self._protocol
             try:
                 result = self._client.loop(timeout_s)
             except Exception as error:
-                self._lose(f"the broker sent what paho cannot read: {type(error).__name__}: {error}")
                 if error is self._deliver_error:
+                    self._lose("a delivery could not be dealt with")
                     raise
+                if isinstance(error, OSError):  # paho 1.6 lets those of TLS through
+                    self._lose(self._ending(str(error)))
+                else:
+                    self._lose(f"the broker sent what paho cannot read: {type(error).__name__}: {error}")
             else:
                 if result != paho.MQTT_ERR_SUCCESS:
+                    if result == paho.MQTT_ERR_PROTOCOL and spoken == paho.MQTTv311 and not self._taken_in:
+                        self._refuse_version()  # all that paho tells of its return code 1
                     self._lose(paho.error_string(result))
         events, self._events = self._events, []
         if any(isinstance(event, Lost) for event in events):
@@ -81,12 +101,15 @@ class PahoBroker:
         return events
 
     def subscribe(self, topic_filter: str) -> None:
-        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=_RETAIN_ONCE)
-        self._client.subscribe(topic_filter, options=options)
+        if self._protocol == paho.MQTTv5:
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=_RETAIN_ONCE)
+            self._client.subscribe(topic_filter, options=options)
+        else:
+            self._client.subscribe(topic_filter, qos=1)
 
     def publish(self, message: Message) -> int:
         properties = None
-        if message.correlation:
+        if message.correlation and self._protocol == paho.MQTTv5:
             properties = _properties(PacketTypes.PUBLISH, CorrelationData=message.correlation)
         sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         mid: int = sent.mid
@@ -102,7 +125,12 @@ class PahoBroker:
         self.drop()
 
     def _new_client(self, will: Message) -> Any:
-        arguments: dict[str, Any] = {"client_id": self._client_id, "protocol": paho.MQTTv5}
+        # Left to itself paho answers a refused 3.1.1 with a connection of MQTT 3.1.
+        arguments: dict[str, Any] = {
+            "client_id": self._client_id, "protocol": self._protocol, "reconnect_on_failure": False
+        }  # fmt: skip
+        if self._protocol == paho.MQTTv311:
+            arguments["clean_session"] = False
         if hasattr(paho, "CallbackAPIVersion"):
             arguments["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
         client: Any = paho.Client(**arguments)
@@ -114,6 +142,7 @@ class PahoBroker:
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
+        client.on_log = self._on_log
         return client
 
     def _connect_properties(self) -> Any:
@@ -130,33 +159,61 @@ class PahoBroker:
         if not any(isinstance(event, Lost) for event in self._events):
             self._events.append(Lost(reason))
 
+    def _ending(self, why: str) -> str:
+        what = "the connection ended" if self._taken_in else "the broker ended the connection unanswered"
+        return f"{what}: {why}"
+
     def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None and client.socket() is not None:
             client.socket().close()
 
-    # Callbacks, with the arguments that paho 1.6 and 2.x have in common where MQTT 5 is spoken.
+    def _refuse_version(self) -> None:
+        """The broker does not speak our version: the next connection tries the other one."""
+        refused, self._protocol = self._protocol, _OTHER[self._protocol]
+        text = f"the broker does not speak {_NAMES[refused]}: {_NAMES[self._protocol]} from now on"
+        self._events = [Lost(text)]
 
-    def _on_connect(self, client: Any, _userdata: Any, _flags: Any, reason: Any, properties: Any) -> None:
-        if _number(reason) >= REFUSED:
-            self._events.append(Lost(f"the broker refused the connection: {_text(reason)}"))
+    # Callbacks. paho 1.6 gives fewer arguments where 3.1.1 is spoken, and integers for reasons.
+
+    def _on_connect(
+        self, client: Any, _userdata: Any, flags: Any, reason: Any, properties: Any = None
+    ) -> None:
+        if _number(reason) == _UNSUPPORTED_VERSION:
+            self._refuse_version()
             return
+        if _number(reason):
+            text = paho.connack_string(reason) if isinstance(reason, int) else str(reason)
+            self._events.append(Lost(f"the broker refused the connection: {text}"))
+            return
+        self._taken_in = True
         if hasattr(properties, "ServerKeepAlive"):
             _set_keepalive(client, properties.ServerKeepAlive)
-        size = getattr(properties, "MaximumPacketSize", _UNBOUNDED_PACKET_SIZE)
-        self._events.append(Connected(size, getattr(properties, "ReceiveMaximum", 0xFFFF)))
+        connected = Connected(
+            getattr(properties, "MaximumPacketSize", _UNBOUNDED_PACKET_SIZE),
+            getattr(properties, "ReceiveMaximum", _UNBOUNDED_RECEIVE_MAXIMUM),
+            keeps_subscription=self._protocol == paho.MQTTv311 and _session_present(flags),
+        )
+        self._events.append(connected)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, *rest: Any) -> None:
-        reason = rest[-2]  # 1.6: (reason, properties), 2.x: (flags, reason, properties)
+        # 1.6: (reason) or, with MQTT 5, (reason, properties); 2.x: (flags, reason, properties)
+        reason = rest[1] if len(rest) == 3 else rest[0]
         if not any(isinstance(event, Lost) for event in self._events):
-            self._events.append(Lost(f"the connection ended: {_text(reason)}"))
+            self._events.append(Lost(self._ending(self._trouble or _text(reason))))
+
+    def _on_log(self, _client: Any, _userdata: Any, level: int, text: str) -> None:
+        """The one place where paho says why a socket failed: a broker that does not believe our certificate says
+        so after the handshake (TLS 1.3, RFC 8446, clause 4.4.2.4)."""
+        if level == paho.MQTT_LOG_ERR:
+            self._trouble = text
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         try:
             topic = message.topic
         except UnicodeDecodeError:
             return  # no topic of ours; acknowledging rids us of it
-        properties = message.properties
+        properties = getattr(message, "properties", None)  # paho 1.6 has none with MQTT 3.1.1
         delivery = Delivery(
             topic,
             message.payload,
@@ -172,7 +229,7 @@ class PahoBroker:
             raise  # through paho, which then does not acknowledge
 
     def _on_subscribe(
-        self, _client: Any, _userdata: Any, _mid: int, reasons: list[Any], _properties: Any
+        self, _client: Any, _userdata: Any, _mid: int, reasons: Sequence[Any], _properties: Any = None
     ) -> None:
         self._events.append(Subscribed(_number(reasons[0])))
 
@@ -195,6 +252,10 @@ def _number(reason: Any) -> int:
 
 def _text(reason: Any) -> str:
     return paho.error_string(reason) if isinstance(reason, int) else str(reason)
+
+
+def _session_present(flags: Any) -> bool:
+    return bool(flags["session present"] if isinstance(flags, dict) else flags.session_present)
 
 
 def _set_keepalive(client: Any, keepalive_s: int) -> None:

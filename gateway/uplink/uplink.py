@@ -53,6 +53,7 @@ _STABLE_S = 60.0
 _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
 _CLOCK_LOOK_S = 10.0
+_OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
 _LONGEST_TOPIC = 512
 _PACKET_TOO_LARGE = 0x95
@@ -60,6 +61,8 @@ _PACKET_TOO_LARGE = 0x95
 
 REFUSED_ALARM = ("alarm", "mqtt_refused")
 """On the Board while the broker refuses what must reach it: topic, reason, message, at."""
+OUTBOX_ALARM = ("alarm", "outbox")
+"""On the Board while the outbox is so full that new campaigns are refused: message, bytes, limit_bytes, at."""
 STATUS = ("uplink",)
 """On the Board: online, since, reason (of the last loss)."""
 
@@ -99,6 +102,7 @@ class Uplink:
         """`handle` makes a command durable and puts its reply into the outbox; `info` is the data of `info.get`;
         `clock_state` says "synced" or what else the clock is."""
         self._base = f"{settings.root}/{gateway_id}"
+        self._outbox_limit_bytes = settings.outbox_limit_bytes
         self._broker = broker
         self._store = store
         self._board = board
@@ -113,7 +117,8 @@ class Uplink:
         self._next_try_at = clock.monotonic()
         self._session = ""
         self._told_clock = ""
-        self._look_at_clock_at = 0.0
+        self._look_at_clock_at = self._look_at_outbox_at = 0.0
+        self._outbox_consequence = ""
         self._limits = Connected(0, 0)
         self._in_flight: dict[int, _Sent] = {}
         self._acknowledged: list[int] = []
@@ -128,6 +133,9 @@ class Uplink:
         now = self._clock.monotonic()
         self._board.beat(UPLINK, now)
         try:
+            if now >= self._look_at_outbox_at:
+                self._look_at_outbox_at = now + _OUTBOX_LOOK_S
+                self._look_at_outbox()
             if self._phase is _Phase.OFFLINE and now < self._next_try_at:
                 wake_at = min(self._next_try_at, now + _LIFE_SIGN_S)
                 return StepReport(f"offline, trying again in {self._next_try_at - now:.1f} s", wake_at)
@@ -171,7 +179,7 @@ class Uplink:
         match event:
             case Connected():
                 self._limits = event
-                self._subscribed = False
+                self._subscribed = self._subscribed and event.keeps_subscription
                 self._in_flight.clear()
                 self._enter(_Phase.ONLINE)
                 self._begin_pass()
@@ -304,6 +312,26 @@ class Uplink:
         _log.warning("%s", message)
         at = time_text(self._clock.now())
         self._board.post(REFUSED_ALARM, {"topic": topic, "reason": reason, "message": message, "at": at})
+
+    def _look_at_outbox(self) -> None:
+        """Raise or take back the alarm, and log each change: whether the broker is there or not."""
+        consequence = ""
+        if self._store.outbox_full():
+            consequence = "new campaigns are refused, running ones wait"
+        elif self._store.outbox_busy():
+            consequence = "new campaigns are refused"
+        if consequence == self._outbox_consequence:
+            return
+        self._outbox_consequence = consequence
+        if not consequence:
+            _log.info("outbox: below its limits again")
+            self._board.drop(OUTBOX_ALARM)
+            return
+        used, limit = self._store.outbox_bytes(), self._outbox_limit_bytes
+        message = f"{used} of {limit} octets wait for the broker: {consequence}"
+        _log.warning("outbox: %s", message)
+        at = time_text(self._clock.now())
+        self._board.post(OUTBOX_ALARM, {"message": message, "bytes": used, "limit_bytes": limit, "at": at})
 
     def _state(self, *, online: bool) -> Message:
         self._told_clock = self._clock_state()

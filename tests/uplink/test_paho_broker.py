@@ -5,63 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from support.broker import Mosquitto
-from support.certificates import write_certificates
 from support.head_end import HeadEnd
+from support.shim import WILL, Ours
 
-from gateway.model import MqttSettings
-from gateway.uplink.broker import Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
-from gateway.uplink.paho_broker import PahoBroker
-
-E = TypeVar("E", Connected, Lost, Subscribed, Acknowledged)
-WILL = Message("up/state", b"gone", retain=True)
+from gateway.uplink.broker import Acknowledged, Connected, Delivery, Lost, Message
 
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     with Mosquitto(tmp_path / "broker") as broker:
         yield broker
-
-
-class Ours:
-    """A shim with what it was delivered and told."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        self.broker = PahoBroker(MqttSettings(url, **settings), "mgw-test")
-        self.delivered: list[Delivery] = []
-        self.events: list[Event] = []
-        self.deliver: Callable[[Delivery], None] = self.delivered.append
-
-    def connect(self, topic_filter: str = "") -> Connected:
-        self.broker.connect(WILL)
-        connected = self.wait(Connected)
-        if topic_filter:
-            self.broker.subscribe(topic_filter)
-            self.wait(Subscribed)
-        return connected
-
-    def wait(self, kind: type[E], timeout_s: float = 10) -> E:
-        """The next event of that kind."""
-        self.wait_until(lambda: any(isinstance(event, kind) for event in self.events), timeout_s)
-        found = next(event for event in self.events if isinstance(event, kind))
-        self.events.remove(found)
-        return found
-
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 10) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, f"only {self.events} and {self.delivered}"
-            self.events += self.broker.poll(0.05, self.deliver)
-
-    def poll_for(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.events += self.broker.poll(0.05, self.deliver)
 
 
 @pytest.fixture
@@ -288,27 +246,3 @@ def test_a_broker_that_sends_rubbish_is_lost_and_breaks_nothing(octets: bytes) -
         ours.wait(Lost)
         assert ours.delivered == []
         thread.join()
-
-
-# -- TLS ------------------------------------------------------------------------------------------------------
-
-
-# paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
-def test_tls_only_with_a_broker_of_our_authority(tmp_path: Path) -> None:
-    ca, certificate, key = write_certificates(tmp_path / "ours")
-    another_ca, _, _ = write_certificates(tmp_path / "other")
-    with Mosquitto(tmp_path / "broker", settings=f"certfile {certificate}\nkeyfile {key}") as mosquitto:
-        url = mosquitto.url.replace("mqtt:", "mqtts:")
-        ours = Ours(url, ca_file=ca)
-        ours.connect()
-        ours.broker.publish(Message("up/1", b"1"))
-        assert ours.wait(Acknowledged).reason < 0x80
-        ours.broker.drop()
-
-        for settings in ({"ca_file": another_ca}, {}, {"ca_file": tmp_path / "missing.pem"}):
-            ours = Ours(url, **settings)
-            ours.broker.connect(WILL)
-            assert "cannot connect" in ours.wait(Lost).reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,10 @@ from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
 from gateway.uplink.broker import Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
 from gateway.uplink.progress import ProgressTeller
-from gateway.uplink.uplink import REFUSED_ALARM, STATUS, Uplink
+from gateway.uplink.uplink import OUTBOX_ALARM, REFUSED_ALARM, STATUS, Uplink
 
 BASE = "mgw/v1/gw"
+OUTBOX_LIMIT_BYTES = 100_000
 ROOMY = Connected(max_packet_size=1 << 20, receive_maximum=65535)
 
 
@@ -88,9 +90,16 @@ class Desk:
         self.clock = VirtualClock()
         self.board = Board()
         self.broker = ScriptedBroker(self.clock)
-        self.store = Store(state_dir, gateway_id="gw", root="mgw/v1", clock=self.clock, board=self.board)
+        self.store = Store(
+            state_dir,
+            gateway_id="gw",
+            root="mgw/v1",
+            clock=self.clock,
+            board=self.board,
+            outbox_limit_bytes=OUTBOX_LIMIT_BYTES,
+        )
         self.uplink = Uplink(
-            MqttSettings("mqtt://127.0.0.1"),
+            MqttSettings("mqtt://127.0.0.1", outbox_limit_bytes=OUTBOX_LIMIT_BYTES),
             gateway_id="gw",
             broker=self.broker,
             store=self.store,
@@ -116,8 +125,12 @@ class Desk:
         for number in numbers:
             self.store.send_reply(Reply(str(number), ReplyStatus.DONE), f"{BASE}/rsp")
 
-    def alarm(self) -> Any:
-        return self.board.values("alarm").get(REFUSED_ALARM)
+    def fill_outbox(self, share: float) -> None:
+        while self.store.outbox_bytes() < share * OUTBOX_LIMIT_BYTES:
+            self.store.send_reply(Reply("1", ReplyStatus.DONE, message="x" * 500), f"{BASE}/rsp")
+
+    def alarm(self, key: tuple[str, ...] = REFUSED_ALARM) -> Any:
+        return self.board.values("alarm").get(key)
 
 
 def never(_raw: bytes, _origin: object, _verb: str) -> NoReturn:
@@ -238,6 +251,38 @@ def test_a_store_that_fails_costs_the_connection_and_not_the_process(
     assert "no space left" in desk.board.values("uplink")[STATUS]["reason"]
     desk.run_for(70)
     assert desk.store.outbox_batch(0, 9) == []
+
+
+# -- the outbox and its limits --------------------------------------------------------------------------------
+
+
+def test_an_outbox_that_fills_up_is_an_alarm_until_the_broker_has_taken_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    desk.broker.answer = Lost("connection refused")
+    desk.fill_outbox(0.79)
+    desk.run_for(10)
+    assert desk.alarm(OUTBOX_ALARM) is None
+
+    desk.fill_outbox(0.80)
+    desk.run_for(10)
+    alarm = desk.alarm(OUTBOX_ALARM)
+    assert alarm["limit_bytes"] == OUTBOX_LIMIT_BYTES
+    assert alarm["bytes"] >= 0.8 * OUTBOX_LIMIT_BYTES
+    assert alarm["message"].endswith(": new campaigns are refused")
+
+    desk.fill_outbox(0.95)
+    desk.run_for(10)
+    assert desk.alarm(OUTBOX_ALARM)["message"].endswith(": new campaigns are refused, running ones wait")
+
+    desk.broker.answer = ROOMY
+    desk.run_for(120)
+    assert desk.store.outbox_bytes() == 0
+    assert desk.alarm(OUTBOX_ALARM) is None
+    told = [record.message for record in caplog.records if record.message.startswith("outbox: ")]
+    assert len(told) == 3
+    assert told[-1] == "outbox: below its limits again"
 
 
 # -- progress -------------------------------------------------------------------------------------------------
