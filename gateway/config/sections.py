@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from gateway.config import values as v
+from gateway.config.mqtt import read_mqtt
 from gateway.config.table import Mistakes, Table
 from gateway.model import (
     A7Policy,
@@ -30,7 +29,6 @@ from gateway.model import (
     Match,
     Meter,
     MeterKeys,
-    MqttSettings,
     Parity,
     PortKind,
     PortSettings,
@@ -58,7 +56,7 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     key_table = secrets.table("meters")
 
     gateway = _gateway(gateway_table)
-    mqtt = _mqtt(settings.table("mqtt")) if "mqtt" in settings else None
+    mqtt = read_mqtt(settings.table("mqtt")) if "mqtt" in settings else None
     commands = _commands(settings.table("commands"))
     firmware = _firmware(settings.table("firmware"))
     settings.later(windows=None)
@@ -108,48 +106,6 @@ def _gateway(table: Table) -> GatewaySettings:
     )
     table.finish()
     return settings
-
-
-def _mqtt(table: Table) -> MqttSettings:
-    known = MqttSettings("")
-    url = table.read("url", v.MQTT_URL, "", required=True)
-    plaintext = table.read("allow_plaintext", v.BOOLEAN, False)
-    parts = urlsplit(url)
-    if parts.scheme == "mqtt" and not v.is_loopback(parts.hostname) and not plaintext:
-        table.wrong("url", '"mqtts://...", for only loopback goes without TLS unless allow_plaintext = true')
-    settings = MqttSettings(
-        url=url,
-        root=table.read("root", v.TOPIC_ROOT, known.root),
-        username=table.read("username", v.TEXT, known.username),
-        password=_password(table),
-        keepalive_s=table.read("keepalive", v.duration("5s", "18h"), known.keepalive_s),
-        session_expiry_s=table.read("session_expiry", v.duration("1min", "365d"), known.session_expiry_s),
-        outbox_limit_bytes=table.read("outbox_limit", v.size("1MiB", "16GiB"), known.outbox_limit_bytes),
-        ca_file=_file(table, "ca_file"),
-    )
-    table.later(cert_file=None, key_file=None)
-    table.finish()
-    return settings
-
-
-def _password(table: Table) -> str:
-    file = _file(table, "password_file")
-    if file is None:
-        return ""
-    try:
-        return file.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        table.wrong("password_file", "a readable file of UTF-8 text")
-        return ""
-
-
-def _file(table: Table, key: str) -> Path | None:
-    path = table.read(key, v.PATH, Path())
-    if path == Path():
-        return None
-    if not path.is_file():
-        table.wrong(key, "a file that exists")
-    return path
 
 
 def _commands(table: Table) -> CommandSettings:

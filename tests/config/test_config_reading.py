@@ -200,7 +200,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
         ("[profiles.a]\nhealth_checks = ['0-0:96.3.10.255:2']", "profiles.a.health_checks"),
         ("[[ports]]\nname='p'\nkind='optical'\ndevice='/dev/x'\nmode_e=true", "ports[0].mode_e"),
         ("[[ports]]\nname='p'\nkind='rs485'\ndevice='rfc2217://192.0.2.1:2217'", "ports[0].device"),
-        ("[gateway]\nid='g'\n[mqtt]\nurl='mqtts://b'\ncert_file='/etc/c.pem'", "mqtt.cert_file"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),
     ],
@@ -299,17 +298,3 @@ def test_the_control_socket_is_found_without_looking_at_the_rest(write: Write) -
     file = write('[gateway]\ncontrol_socket = "/run/x.sock"\n[[meters]]\nid = 7', "broken [")
     assert config.control_socket(file) == Path("/run/x.sock")
     assert config.control_socket(write("")) == Path("/run/meter-gateway/control.sock")
-
-
-def test_the_password_of_the_broker_comes_from_its_file(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("s3cret\n")
-    text = (
-        f'[gateway]\nid = "g"\n[mqtt]\nurl = "mqtt://127.0.0.1:1883"\npassword_file = "{tmp_path}/password"'
-    )
-    read = config.load(write(text))
-    assert read.mqtt is not None
-    assert read.mqtt.password == "s3cret"
-    assert "s3cret" not in repr(read)
-    (tmp_path / "password").unlink()
-    (line,) = mistakes_of(write(text))
-    assert "mqtt.password_file" in line

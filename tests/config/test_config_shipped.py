@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.certificates import Authority
 
 from gateway import config
 from gateway.model import Trust
@@ -27,8 +28,11 @@ def test_as_it_stands_it_opens_nothing_and_trusts_nothing():
 
 def test_everything_it_suggests_is_right(tmp_path):
     text = re.sub(r"^#(?=[\[a-z])", "", SHIPPED.read_text("utf-8"), flags=re.MULTILINE)
-    for name in ("mqtt.password", "broker-ca.pem"):
-        (tmp_path / name).write_text("x")
+    (tmp_path / "mqtt.password").write_text("x")
+    authority = Authority(tmp_path / "ca")
+    made = (authority.file, *authority.sign("gw-001"))
+    for file, name in zip(made, ("broker-ca.pem", "gateway.pem", "gateway.key"), strict=True):
+        file.rename(tmp_path / name)
     text = text.replace("/etc/meter-gateway/", f"{tmp_path}/")
     (tmp_path / "gateway.toml").write_text(text)
     (tmp_path / "keys.toml").touch(0o600)

@@ -1,0 +1,114 @@
+"""The section of the broker: what its files must hold, found out before a broker is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.certificates import Authority, with_passphrase
+
+from gateway import config
+from gateway.errors import ConfigError
+from gateway.model import MqttSettings
+
+PASSPHRASE = "correct horse battery staple"
+
+
+class Files(NamedTuple):
+    ca: Path
+    cert: Path
+    key: Path
+    other_key: Path
+    locked: Path
+    password: Path
+    rubbish: Path
+    missing: Path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    directory = tmp_path_factory.mktemp("files")
+    authority = Authority(directory)
+    certificate, key = authority.sign("gw-001")
+    password, rubbish = directory / "password", directory / "rubbish"
+    password.write_text("s3cret\n")
+    rubbish.write_bytes(b"\x30\x82\xff\xfe no certificate")
+    return Files(
+        authority.file, certificate, key, authority.sign("gw-002")[1], with_passphrase(key, PASSPHRASE.encode()),
+        password, rubbish, directory / "missing",
+    )  # fmt: skip
+
+
+def load(directory: Path, files: Files, lines: str) -> MqttSettings:
+    """`lines` of [mqtt]; `{ca}` is the path of that file."""
+    file = directory / "gateway.toml"
+    file.write_text(f'[gateway]\nid = "g"\n[mqtt]\n{lines.format(**files._asdict())}\n')
+    settings = config.load(file).mqtt
+    assert settings is not None
+    return settings
+
+
+TLS = "url = 'mqtts://b'\n"
+MUTUAL = f"{TLS}ca_file = '{{ca}}'\ncert_file = '{{cert}}'\nkey_file = '{{key}}'"
+
+
+def test_authority_certificate_and_key_are_taken_as_they_are(tmp_path: Path, files: Files) -> None:
+    read = load(tmp_path, files, MUTUAL)
+    assert (read.ca_file, read.cert_file, read.key_file) == (files.ca, files.cert, files.key)
+
+
+def test_the_outbox_has_the_limit_that_is_configured(tmp_path: Path, files: Files) -> None:
+    assert load(tmp_path, files, f"{TLS}outbox_limit = '2MiB'").outbox_limit_bytes == 2 * 2**20
+    assert load(tmp_path, files, TLS).outbox_limit_bytes == 64 * 2**20
+
+
+def test_the_password_comes_from_its_file_and_is_not_shown(tmp_path: Path, files: Files) -> None:
+    read = load(tmp_path, files, f"{TLS}username = 'gw'\npassword_file = '{{password}}'")
+    assert read.password == "s3cret"
+    assert "s3cret" not in repr(read)
+
+
+MISTAKES = {
+    "a key without its certificate": (f"{TLS}key_file = '{{key}}'", ["mqtt.cert_file: found nothing"]),
+    "a certificate without its key": (f"{TLS}cert_file = '{{cert}}'", ["mqtt.key_file: found nothing"]),
+    "another certificate's key": (
+        f"{TLS}cert_file = '{{cert}}'\nkey_file = '{{other_key}}'", ['mqtt.key_file: found "{other_key}"'],
+    ),
+    "a key with a passphrase": (
+        f"{TLS}cert_file = '{{cert}}'\nkey_file = '{{locked}}'", ['mqtt.key_file: found "{locked}"'],
+    ),
+    "certificate and key in each other's place": (
+        f"{TLS}cert_file = '{{key}}'\nkey_file = '{{cert}}'", ['mqtt.cert_file: found "{key}"'],
+    ),
+    "an authority that is none": (f"{TLS}ca_file = '{{rubbish}}'", ['mqtt.ca_file: found "{rubbish}"']),
+    "files that are not there": (
+        f"{TLS}ca_file = '{{missing}}'\ncert_file = '{{missing}}'\nkey_file = '{{missing}}'",
+        ["mqtt.ca_file: ", "mqtt.cert_file: ", "mqtt.key_file: "],
+    ),
+    "TLS files without TLS": (
+        "url = 'mqtt://127.0.0.1'\nca_file = '{ca}'\ncert_file = '{cert}'\nkey_file = '{key}'",
+        ["mqtt.ca_file: ", "mqtt.cert_file: ", "mqtt.key_file: "],
+    ),
+    "a password and nobody's name": (f"{TLS}password_file = '{{password}}'", ["mqtt.username: found nothing"]),
+    "a password file that is not there": (
+        f"{TLS}username = 'gw'\npassword_file = '{{missing}}'", ['mqtt.password_file: found "{missing}"'],
+    ),
+    "a password that is no text": (
+        f"{TLS}username = 'gw'\npassword_file = '{{rubbish}}'", ['mqtt.password_file: found "{rubbish}"'],
+    ),
+    "no TLS over a network": ("url = 'mqtt://192.0.2.1'", ["mqtt.url: "]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_what_is_wrong_is_told_once_by_key_and_nothing_secret(
+    tmp_path: Path, files: Files, lines: str, expected: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, files, lines)
+    mistakes = raised.value.mistakes
+    wanted = [f"{tmp_path}/gateway.toml: {line.format(**files._asdict())}" for line in expected]
+    assert len(mistakes) == len(wanted)
+    assert all(line.startswith(beginning) for line, beginning in zip(sorted(mistakes), wanted, strict=True))
+    assert not any(secret in line for secret in ("s3cret", PASSPHRASE, "PRIVATE") for line in mistakes)
