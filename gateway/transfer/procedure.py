@@ -144,10 +144,10 @@ def _follow_status(goal: Goal, seen: MeterView) -> Step:
             return _await_verification(goal, seen)
         case _S.VERIFICATION_SUCCESSFUL if record.verifies:
             return _activate(goal, seen)
-        case _S.VERIFICATION_FAILED if record.verifies:
+        case _S.VERIFICATION_FAILED if record.verifies and record.initiates:
             return Failed(Code.T_VERIFY, "the meter found the image wrong (status: verification failed)")
         case status if status in _AT_REST:
-            return _initiate(goal, seen, f"the meter no longer has the image (status {status.value})")
+            return _initiate(goal, seen, f"the meter has no image of ours (status {status.value})")
         case status if not record.initiate_answered and record.initiated_over == status:
             return _initiate(goal, seen, "the last initiate did not reach the meter")
         case status:

@@ -76,6 +76,8 @@ class MeterView:
     """The last verify was answered, with whatever result: its status decides, it is not sent again."""
     initiate_busy: bool = False
     """Initiate was answered with temporary-failure: the meter is erasing."""
+    sent: BlockSet | None = None
+    """Blocks that may have left for the meter since initiate; None: an earlier process knew."""
     idle_rounds: int = 0
     """Bitmaps read in a row that showed no more blocks than the one before."""
     best_count: int = 0
@@ -116,7 +118,7 @@ class MeterView:
         after a sweep it says what to send again."""
         if self.blocks is None:
             assert self.record is not None
-            self.conflict = _conflict(self.record, bitmap)
+            self.conflict = _conflict(self.record, bitmap, self.sent)
         elif bitmap.count > self.best_count:
             self.idle_rounds = 0
         else:
@@ -136,12 +138,14 @@ class MeterView:
         self.idle_rounds = self.best_count = 0
 
 
-def _conflict(record: TransferRecord, bitmap: BlockSet) -> str:
+def _conflict(record: TransferRecord, bitmap: BlockSet, sent: BlockSet | None) -> str:
     lost = bitmap.lacks(BlockSet(bitmap.total, record.acked))
     if lost:
         return f"the meter no longer has {lost} blocks that it acknowledged"
     if bitmap.highest() > record.ceiling:
         return f"the meter has block {bitmap.highest()}, sent were at most {record.ceiling}"
+    if sent is not None and (never := sent.lacks(bitmap)):
+        return f"the meter has {never} blocks that were never sent"
     return ""
 
 

@@ -259,7 +259,7 @@ class TransferRun:
             initiates=(view.record.initiates if view.record else 0) + 1,
             initiated_over=view.status,
         )
-        self._sent = BlockSet(total)
+        self._sent, view.sent = BlockSet(total), BlockSet(total)
         self._save(
             state=step.state, message=f"initiate: {step.why}", record=view.record,
             blocks_total=total, blocks_done=0, version_before=view.version_before,
@@ -298,6 +298,8 @@ class TransferRun:
         block = self._image[number * record.block_size : (number + 1) * record.block_size]
         if self.meter.profile.pad_last_block:
             block = block.ljust(record.block_size, b"\0")
+        if view.sent is not None:
+            view.sent.add(number)
         result = session.send_block(number, block)
         if result:
             return self._block_refused(number, result)
@@ -367,8 +369,9 @@ class TransferRun:
         view = MeterView(now_s=self._clock.monotonic(), version_before=self.job.version_before)
         view.record = self.job.record
         if view.record is None and (left := self._store.last_record(self.job.meter_id)) is not None:
-            # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew.
-            view.record = replace(left, initiates=0, activate_decided=False)
+            # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew,
+            # but that its verification was ordered by us tells a verified image of ours from a stranger's.
+            view.record = replace(left, initiates=0, verifies=min(left.verifies, 1), activate_decided=False)
         if view.record is not None and view.record.activate_decided:
             view.activated_at_s = view.now_s - self.meter.profile.reconnect_after_s
         if view.record is not None and view.record.verifies:

@@ -11,6 +11,7 @@ from gateway.transfer import (
     ActivateEntry,
     BlockSet,
     Done,
+    Enable,
     Failed,
     Goal,
     Initiate,
@@ -238,6 +239,27 @@ def test_what_the_meter_shows_decides(story, view, expected):
             assert step == expected
 
 
+def test_a_meter_that_was_busy_with_erasing_is_ready_once_it_says_initiated():
+    view = seen(record=RECORD, initiate_busy=True, initiated_at_s=960.0, blocks=blocks())
+    view.take_status(S.NOT_INITIATED)
+    assert isinstance(next_step(GOAL, view), Wait)
+    view.take_status(S.INITIATED)
+    assert next_step(GOAL, view) == SendBlock(0)
+    view.record, view.verified_at_s = replace(RECORD, verifies=1), 990.0
+    view.take_status(S.VERIFICATION_INITIATED)
+    assert next_step(GOAL, view).state is JobState.VERIFYING
+
+
+def test_a_meter_that_stays_disabled_is_enabled_once():
+    goal = replace(GOAL, profile=replace(PROFILE, enable_transfer=True))
+    disabled = seen(status=S.NOT_INITIATED, enabled=False)
+    assert isinstance(next_step(goal, disabled), Enable)
+    disabled.enable_tried = True
+    step = next_step(goal, disabled)
+    assert isinstance(step, Failed)
+    assert step.code is Code.T_DISABLED
+
+
 def test_take_over_begins_anew_where_somebody_left_a_transfer():
     goal = replace(GOAL, take_over=True)
     assert isinstance(next_step(goal, seen(status=S.INITIATED)), Initiate)
@@ -290,6 +312,24 @@ def test_a_bitmap_continues_the_record_or_does_not(story, has, conflict):
     view.take_bitmap(blocks(*has))
     assert conflict in view.conflict
     assert bool(view.conflict) == bool(conflict)
+
+
+def test_a_meter_that_shows_what_was_never_sent_is_not_believed():
+    view = seen(**RESUMED, sent=blocks(0, 1, 2, 3))
+    view.take_bitmap(blocks(0, 1, 2, 3))
+    assert not view.conflict
+    view.forget()
+    view.take_bitmap(blocks(0, 1, 2, 5))
+    assert "never sent" in view.conflict
+
+
+def test_an_order_after_one_whose_image_was_wrong_begins_anew_once():
+    left = replace(RECORD, verifies=1, initiates=0)
+    failed = {"status": S.VERIFICATION_FAILED, "verified_at_s": 900.0}
+    assert isinstance(next_step(GOAL, seen(**failed, record=left)), Initiate)
+    step = next_step(GOAL, seen(**failed, record=replace(left, initiates=1)))
+    assert isinstance(step, Failed)
+    assert step.code is Code.T_VERIFY
 
 
 def test_repair_goes_on_as_long_as_each_round_brings_a_block():
