@@ -76,7 +76,7 @@ ADVICE: dict[Code, str] = {
     Code.T_FOREIGN: "Somebody else began a transfer in this meter: find out who, or order with `take_over`.",
     Code.T_DISABLED: "The meter does not allow image transfer: enable it in the meter.",
     Code.T_IDENTIFIER: "The meter does not know this image by that identifier: use the vendor's exact one.",
-    Code.T_BLOCK: "A block of this size does not fit the meter's PDU: set `block_size` in the profile.",
+    Code.T_BLOCK: "Blocks of this size or form are not what the meter takes: see `block_size` and `pad_last_block`.",
     Code.T_INCOMPLETE: "The meter does not keep the blocks: see the detail, ask its vendor, then retry.",
     Code.T_VERIFY: "The meter rejects the image, it stays on its firmware: check image and meter model.",
     Code.T_ACTIVATE: "The meter did not activate the image and runs its old firmware: see the detail.",

@@ -6,7 +6,7 @@ Nothing here talks to a meter, reads a clock or writes to a disk: the worker doe
 
 from gateway.transfer.blocks import BlockSet
 from gateway.transfer.identifier import identifier_of
-from gateway.transfer.procedure import after_error, next_step, refused
+from gateway.transfer.procedure import after_error, block_refused, next_step, refused
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
@@ -41,6 +41,7 @@ __all__ = [
     "Verify",
     "Wait",
     "after_error",
+    "block_refused",
     "identifier_of",
     "next_step",
     "refused",

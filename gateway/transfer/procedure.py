@@ -53,6 +53,10 @@ _UNREADABLE = {
     Item.ACTIVATE_INFO: (Code.T_IDENTIFIER, 'set a7 = "skip" in the profile of this model'),
 }
 
+_NOT_THERE = frozenset({4, 9, 11})
+"""object-undefined, object-class-inconsistent, object-unavailable."""
+_TEMPORARY_FAILURE = 2
+
 _S = ImageTransferStatus
 _AT_REST = frozenset(
     {_S.NOT_INITIATED, _S.VERIFICATION_FAILED, _S.ACTIVATION_SUCCESSFUL, _S.ACTIVATION_FAILED}
@@ -90,7 +94,24 @@ def after_error(
 def refused(item: Item, result: int) -> Failed:
     """The meter answered the reading of `item` with data-access-result `result`, and not for the moment only."""
     code, remedy = _UNREADABLE.get(item, (Code.T_ASSOCIATION, "check the meter's client and its rights"))
+    if item not in _UNREADABLE and result in _NOT_THERE:
+        remedy = "set image_object in the profile"
     return Failed(code, f"the meter refuses to tell its {item.value} (data-access-result {result}): {remedy}")
+
+
+def block_refused(goal: Goal, seen: MeterView, number: int, result: int) -> str:
+    """The meter answered block `number` with action-result `result`: in words, with the setting that it may be."""
+    assert seen.record is not None
+    message = f"the meter refuses block {number} (action-result {result})"
+    size = seen.record.block_size
+    last = number == (seen.record.image_size - 1) // size
+    if result == _TEMPORARY_FAILURE:
+        return message
+    if last and seen.record.image_size % size:
+        form = "was padded" if goal.profile.pad_last_block else "is shorter than the others"
+        return f"{message}: it is the last and {form}, see pad_last_block in the profile"
+    told = "" if seen.block_size is None else f", image_block_size is {seen.block_size}"
+    return f"{message}: blocks have {size} octets{told}, see block_size in the profile"
 
 
 # -- before anything is touched -------------------------------------------------------------------------------
@@ -240,10 +261,9 @@ def _send(goal: Goal, seen: MeterView) -> Step:
     missing = seen.blocks.first_missing()
     if missing is not None:
         if seen.idle_rounds >= MAX_IDLE_ROUNDS:
-            left = seen.blocks.total - seen.blocks.count
-            return Failed(
-                Code.T_INCOMPLETE, f"{left} of {seen.blocks.total} blocks stay missing, sent repeatedly"
-            )
+            left = f"{seen.blocks.total - seen.blocks.count} of {seen.blocks.total} blocks"
+            remedy = "if that is always so, see bitmap in the profile"
+            return Failed(Code.T_INCOMPLETE, f"{left} stay missing in its bitmap, sent repeatedly: {remedy}")
         if goal.profile.in_order_only and seen.blocks.highest() > missing:
             return _initiate(
                 goal, seen, f"block {missing} is missing, and this model only takes blocks in order"
@@ -276,7 +296,8 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
     if seen.status is _S.INITIATED:
         limit_s = min(limit_s, REFUSED_VERIFY_TIMEOUT_S)
     if since_s > limit_s:
-        return Failed(Code.T_VERIFY, f"no result of the verification after {since_s:.0f} s")
+        found = f"no result of the verification after {since_s:.0f} s (status {seen.status})"
+        return Failed(Code.T_VERIFY, f"{found}: if the model needs longer, verify_timeout in the profile")
     return Wait(min(30.0, max(1.0, since_s / 10)), "the meter verifies the image", JobState.VERIFYING)
 
 
@@ -327,7 +348,11 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
         return Failed(Code.T_ACTIVATE, found)
     if since_s > goal.profile.activate_timeout_s:
         expected = repr(goal.expect_version) if goal.expect_version else "another than before"
-        return Failed(Code.T_VERSION if changed else Code.T_ACTIVATE, f"{found}, expected was {expected}")
+        found = f"{found}, expected was {expected}"
+        if changed:
+            return Failed(Code.T_VERSION, found)
+        remedy = "if the model needs longer, activate_timeout in the profile"
+        return Failed(Code.T_ACTIVATE, f"{found}: {remedy}")
     return Wait(CONFIRM_POLL_S, f"{found}, not yet the new one", JobState.CONFIRMING)
 
 

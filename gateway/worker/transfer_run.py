@@ -33,6 +33,7 @@ from gateway.transfer import (
     Verify,
     Wait,
     after_error,
+    block_refused,
     identifier_of,
     next_step,
     refused,
@@ -311,7 +312,7 @@ class TransferRun:
         return "sent a block"
 
     def _block_refused(self, number: int, result: int) -> str:
-        message = f"the meter refuses block {number} (action-result {result})"
+        message = block_refused(self._goal, self.view, number, result)
         self._busy_blocks += 1
         if result == _TEMPORARY_FAILURE and self._busy_blocks <= MAX_BUSY_BLOCKS:
             self.wake_at = self._clock.monotonic() + BUSY_BLOCK_S
