@@ -6,6 +6,7 @@
 #   make coverage  the tests once more, with branch coverage
 #   make bench     what it costs, one JSON object a line on stdout (a few minutes; benchmarks/__init__.py)
 #   make endurance the figures that take long, in the same lines
+#   make deb       the Debian package in dist/; installs what the build needs where it is run by root
 #   make format    put the code in order
 #   make clean     remove what was made here
 
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test demo coverage bench endurance format clean venv
+.PHONY: test demo coverage bench endurance deb format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: venv
@@ -46,6 +47,9 @@ bench:
 endurance:
 	@$(MAKE) --no-print-directory venv >&2
 	@$(BIN)/python -m benchmarks fuzz
+
+deb:
+	debian/tools/make_deb
 
 format: venv
 	$(BIN)/ruff check --fix
