@@ -6,6 +6,7 @@ next. What is due is asked of the Store afresh; what is in hand is only what mak
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -39,6 +40,8 @@ KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
 default, IEC 62056-46); for longer waits the meter is left."""
 OUTBOX_WAIT_S = 10.0
+
+_CANCELLED = frozenset({CampaignState.CANCELLING, CampaignState.CANCELLED})
 
 
 class Worker:
@@ -186,11 +189,24 @@ class Worker:
 
     def _drop_cancelled(self) -> None:
         for run in list(self._runs.values()):
-            if self._store.campaign_state(run.job.campaign_id) is not CampaignState.CANCELLING:
+            if self._store.campaign_state(run.job.campaign_id) not in _CANCELLED:
                 continue
             if run.view.record is None or not run.view.record.activate_decided:
-                run.cancel(self._session_of(run))
+                # The Store has ended a job already that waited for its next try.
+                with contextlib.suppress(StateError):
+                    run.cancel(self._session_of(run) or self._session_to_put_back(run))
                 self._drop(run)
+
+    def _session_to_put_back(self, run: TransferRun) -> Session | None:
+        """An association for the sake of what was changed in the meter, where it can be had now."""
+        if not run.job.transfer_enabled or self._holder() is not None:
+            return None
+        try:
+            self._contact.check(run.meter)
+            return self._associate(run.meter)
+        except MeterError as error:
+            self._lose_meter(self._contact.judge(run.meter, self._session, error))
+            return None
 
     def _drop(self, run: TransferRun) -> None:
         self._runs.pop(run.key, None)
