@@ -231,7 +231,7 @@ def _needs_counters(meter: Meter) -> bool:
 
 def _unreadable(meter: Meter, error: MeterError) -> MeterError:
     """No counter is known, and the meter did not tell it: now, or ever?"""
-    remedy = "is counter_object right in its profile? If it never tells it, set initial_counter for this meter in keys.toml"
+    remedy = "is counter_object right in its profile? If it never tells it, set initial_counter in keys.toml"
     found = f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}"
     match error:
         case AccessError() | AssociationError() if not _for_now(error):
