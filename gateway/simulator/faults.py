@@ -189,7 +189,9 @@ class Faults:
     blocks_lost: float = 0.0
     """Probability that a block is acknowledged and lost."""
     blocks_lost_once: frozenset[int] = frozenset()
-    """Blocks that are acknowledged and lost the first time they come after each initiate."""
+    """Blocks that are acknowledged and lost the first time they come after an initiate."""
+    transfers_with_losses: int = 0
+    """After so many initiates no block is lost any more; 0: that never ends."""
     stored_in_order_of_arrival: bool = False
     """Each block that is kept is stored behind the one before, whatever its number."""
     padded_last_block: bool = False

@@ -263,6 +263,8 @@ class ImageTransfer:
         return Outcome(ActionResult.SUCCESS)
 
     def _loses(self, number: int) -> bool:
+        if 0 < self._faults.transfers_with_losses < self._history.initiates:
+            return False
         if number in self._faults.blocks_lost_once and number not in self._lost:
             self._lost.add(number)
             return True
