@@ -365,9 +365,11 @@ def decode(octets: bytes) -> Apdu:
     kind, parts = found
     reader = Reader(octets, start)
     fields: dict[str, Any] = {}
-    for piece, *names in parts:
-        value = piece.read(reader)
-        fields.update(zip(names, value if len(names) > 1 else (value,), strict=True))
+    for piece, name, *others in parts:
+        if others:
+            fields.update(zip((name, *others), piece.read(reader), strict=True))
+        else:
+            fields[name] = piece.read(reader)
     reader.finish()
     return kind(**fields)  # type: ignore[no-any-return]
 

@@ -49,6 +49,7 @@ from gateway.worker import Worker
 BASE = "mgw/v1/gw-sim"
 SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
 STEP_LIMIT = 2_000_000
+NEVER_S = float("inf")
 
 
 class PowerCut(BaseException):
@@ -138,10 +139,9 @@ class _Actor:
         self.wake_at: float | None = clock.monotonic()
 
     def due_s(self, now_s: float) -> float:
-        times = [] if self.wake_at is None else [max(self.wake_at, self.clock.monotonic())]
-        if self.bell.is_set():
-            times.append(max(now_s, self.clock.monotonic()))
-        return min(times, default=float("inf"))
+        own_s = self.clock.monotonic()
+        due_s = NEVER_S if self.wake_at is None else max(self.wake_at, own_s)
+        return min(due_s, max(now_s, own_s)) if self.bell.is_set() else due_s
 
 
 class World:
@@ -250,8 +250,9 @@ class World:
         for _ in range(STEP_LIMIT):
             if until():
                 return
-            actor = min(self._actors, key=lambda actor: actor.due_s(self._now_s))
-            due_s = actor.due_s(self._now_s)
+            due_s, _, actor = min(
+                (actor.due_s(self._now_s), number, actor) for number, actor in enumerate(self._actors)
+            )
             assert due_s < limit_s, f"nothing ended within {limit_s} s; last: {self.sentences[-5:]}"
             self._step(actor, due_s)
         raise AssertionError(f"no end after {STEP_LIMIT} steps; last: {self.sentences[-5:]}")
