@@ -12,6 +12,9 @@ from gateway.config.table import Mistakes, Node, annotate, merge
 
 DEFAULT_FILE = Path("/etc/meter-gateway/gateway.toml")
 KEYS_NAME = "keys.toml"
+CREDENTIAL_STORE = Path("/etc/credstore")
+"""Where systemd looks for credentials that a unit names without a path; only root may look there."""
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 def read_settings(file: Path, mistakes: Mistakes) -> Node:
@@ -24,10 +27,13 @@ def read_settings(file: Path, mistakes: Mistakes) -> Node:
 
 def read_keys(file: Path, mistakes: Mistakes) -> Node:
     """keys.toml: the systemd credential of that name where there is one, else beside `file` with mode 0600 or
-    stricter; empty where there is none."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (credential := Path(credentials, KEYS_NAME)).exists():
-        return _parse(credential, mistakes, secret=True)
+    stricter; empty where there is none. Who looks at the service's configuration without being the service sees what
+    it would be handed."""
+    handed = credential(KEYS_NAME)
+    if handed is None and file == DEFAULT_FILE and _CREDENTIALS not in os.environ:
+        handed = _existing(CREDENTIAL_STORE / KEYS_NAME)
+    if handed:
+        return _parse(handed, mistakes, secret=True)
     beside = file.parent / KEYS_NAME
     try:
         mode = stat.S_IMODE(beside.stat().st_mode)
@@ -40,6 +46,16 @@ def read_keys(file: Path, mistakes: Mistakes) -> Node:
         mistakes.add(beside, "", f"mode {mode:04o}", "mode 0600 or stricter: the file holds keys")
         return Node({}, beside)
     return _parse(beside, mistakes, secret=True)
+
+
+def credential(name: str) -> Path | None:
+    """The file of a credential that systemd handed over (systemd.exec(5), LoadCredential=); None where it did not."""
+    directory = os.environ.get(_CREDENTIALS)
+    return _existing(Path(directory, name)) if directory else None
+
+
+def _existing(file: Path) -> Path | None:
+    return file if os.path.exists(file) else None  # noqa: PTH110 (Path.exists raises where one may not look)
 
 
 def _parse(file: Path, mistakes: Mistakes, *, secret: bool = False) -> Node:

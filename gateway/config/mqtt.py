@@ -6,9 +6,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config import values as v
+from gateway.config.files import credential
 from gateway.config.table import Table
 from gateway.model import MqttSettings
 
+PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105 (its name)
+"""A credential of this name is the broker's password where there is a username and no password_file."""
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 
@@ -26,11 +29,12 @@ def read_mqtt(table: Table) -> MqttSettings:
             )
     ca_file, cert_file, key_file = (_file(table, key) for key in _TLS_FILES)
     _check_tls_files(table, ca_file, cert_file, key_file)
+    username = table.read("username", v.TEXT, known.username)
     settings = MqttSettings(
         url=url,
         root=table.read("root", v.TOPIC_ROOT, known.root),
-        username=table.read("username", v.TEXT, known.username),
-        password=_password(table),
+        username=username,
+        password=_password(table, username),
         keepalive_s=table.read("keepalive", v.duration("5s", "18h"), known.keepalive_s),
         session_expiry_s=table.read("session_expiry", v.duration("1min", "365d"), known.session_expiry_s),
         outbox_limit_bytes=table.read("outbox_limit", v.size("1MiB", "16GiB"), known.outbox_limit_bytes),
@@ -44,8 +48,10 @@ def read_mqtt(table: Table) -> MqttSettings:
     return settings
 
 
-def _password(table: Table) -> str:
+def _password(table: Table, username: str) -> str:
     file = _file(table, "password_file")
+    if username and "password_file" not in table:
+        file = credential(PASSWORD_CREDENTIAL)
     if file is None:
         return ""
     try:

@@ -32,7 +32,9 @@ class RejectionLog:
                 self._left_out += 1
                 return
         what = f"command {verb or '?'} {cmd_id or 'without an id'} by {who}"
-        log.warning("%s: rejected %s: %s. %s", what, error.code, error.message, error.advice)
+        sentence = f"{error.message}. {error.advice}"
+        fields = {"CODE": error.code}
+        log.warning("%s: rejected %s: %s", what, error.code, sentence, extra={"fields": fields})
 
     def _begin_minute(self, minute: int) -> None:
         if minute == self._minute:

@@ -93,7 +93,8 @@ class ActorThread:
         except GatewayError as error:
             if error.message != self._last_error:
                 sentence = f"{error.code}: {error.message}. {error.advice}"
-                log.error("%s: %s", self.name, sentence)  # noqa: TRY400 (what happened, not where)
+                fields = {"CODE": error.code}
+                log.error("%s: %s", self.name, sentence, extra={"fields": fields})  # noqa: TRY400 (what, not where)
             self._last_error = error.message
             self._rest(self._clock.monotonic() + _AFTER_ERROR_S, self._stopping)
             return

@@ -8,10 +8,10 @@ import os
 def tell(state: str) -> None:
     """Send `READY=1`, `STATUS=...`, `WATCHDOG=1` or `STOPPING=1`."""
     try:
-        from systemd import daemon
+        from systemd.daemon import notify
     except ImportError:
         return
-    daemon.notify(state)
+    notify(state)
 
 
 def watchdog_s() -> float | None:

@@ -108,7 +108,7 @@ class Daemon:
         self._bells.start()
         for thread in self._threads():
             thread.start()
-        notify.tell("READY=1")
+        notify.tell(f"READY=1\nSTATUS={self._sentence()}")
         log.info("ready: %s", self._sentence())
         self._live()
         notify.tell("STOPPING=1")
@@ -209,6 +209,8 @@ class Daemon:
     def _sentence(self) -> str:
         """What systemctl status shows."""
         config = self._config
+        if not config.ports:
+            return f"nothing to do: {self._config_file or configuration.DEFAULT_FILE} names no ports and no meters"
         words = [f"{len(config.ports)} ports", f"{len(config.meters)} meters"]
         words.append(f"{len(self._board.values('progress'))} transfers under way")
         if config.mqtt:
@@ -292,8 +294,17 @@ def _patience_s(port: PortSettings) -> float:
 
 
 def run(config_file: Path | None, *, verbose: bool = False) -> int:
-    """`meter-gateway run`: the daemon until it is told to end. Raises ConfigError, StoreError."""
-    config = configuration.load(config_file)
-    logs.set_up(verbose=verbose)
+    """`meter-gateway run`: the daemon until it is told to end. Raises ConfigError and GatewayError; systemd is told."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no keys in a core dump (invariant 13)
-    return Daemon(config, config_file).run()
+    try:
+        config = configuration.load(config_file)
+        logs.set_up(verbose=verbose)
+        return Daemon(config, config_file).run()
+    except ConfigError as error:
+        first, *others = error.mistakes
+        more = f" (and {len(others)} more mistakes)" if others else ""
+        notify.tell(f"STATUS=the configuration has mistakes: {logs.escaped(first)}{more}")
+        raise
+    except GatewayError as error:
+        notify.tell(f"STATUS={error.code}: {logs.escaped(error.message)}")
+        raise

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -56,7 +56,7 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
         self._to_ring: set[str] = set()
-        self._to_log: list[str] = []
+        self._to_log: list[tuple[str, Mapping[str, str]]] = []
         self.set_aside: Path | None = None
         self._lock_file = -1
         self._lock_file = _locked(state_dir)
@@ -96,8 +96,8 @@ class Database:
                 raise
             for actor in self._to_ring if self._board else ():
                 self._board.ring(actor)  # type: ignore[union-attr]  # looked at in the line above
-            for line in self._to_log:
-                log.info(line)
+            for line, fields in self._to_log:
+                log.info(line, extra={"fields": fields})
 
     def _commit(self, database: sqlite3.Connection) -> None:
         """The only commit there is: a simulation overrides it to lose power before or after."""

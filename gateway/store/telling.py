@@ -143,7 +143,7 @@ class Telling(Counters):
         )
         if self._base:
             self._send(database, f"{self._base}/event", document)
-        self._to_log.append(_line(document))
+        self._to_log.append((_line(document), _fields(document)))
 
     def _snapshot(self, database: sqlite3.Connection, topic: str, document: Mapping[str, Any]) -> None:
         """Put a retained snapshot at the end of the outbox, in place of an older one that still waits there."""
@@ -191,6 +191,12 @@ class Telling(Counters):
 
 
 _COST = f"(length(CAST(topic AS BLOB)) + length(payload) + {_ROW_OVERHEAD_BYTES})"
+
+
+def _fields(event: Document) -> dict[str, str]:
+    """What the line can be found by in the journal."""
+    named = {"METER": "meter", "PORT": "port", "CAMPAIGN": "campaign_id", "CODE": "code"}
+    return {field: event[key] for field, key in named.items() if event[key]}
 
 
 def _line(event: Document) -> str:

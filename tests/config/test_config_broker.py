@@ -69,6 +69,17 @@ def test_the_password_comes_from_its_file_and_is_not_shown(tmp_path: Path, files
     assert "s3cret" not in repr(read)
 
 
+def test_without_a_file_the_password_is_what_systemd_hands_over(
+    tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load(tmp_path, files, f"{TLS}username = 'gw'").password == ""
+    (tmp_path / "mqtt-password").write_text("handed\n")
+    assert load(tmp_path, files, f"{TLS}username = 'gw'").password == "handed"
+    assert load(tmp_path, files, TLS).password == ""
+    assert load(tmp_path, files, f"{TLS}username = 'gw'\npassword_file = '{{password}}'").password == "s3cret"
+
+
 MISTAKES = {
     "a key without its certificate": (f"{TLS}key_file = '{{key}}'", ["mqtt.cert_file: found nothing"]),
     "a certificate without its key": (f"{TLS}cert_file = '{{cert}}'", ["mqtt.key_file: found nothing"]),

@@ -151,11 +151,48 @@ def systemd(tmp_path):
 
 def test_systemd_hears_that_it_is_ready_lives_and_ends(launch, systemd):
     gateway = launch(env=systemd.env)
-    assert systemd.hear() == "READY=1"
+    ready, status = systemd.hear().splitlines()
+    assert ready == "READY=1"
+    assert status.startswith("STATUS=1 ports, 2 meters, 0 transfers under way")
     assert {systemd.hear().partition("=")[0] for _ in range(6)} == {"STATUS", "WATCHDOG"}
     assert gateway.stop() == 0
     while (last := systemd.hear()) != "STOPPING=1":
         assert last
+
+
+def run_once(config: Path, systemd: Systemd) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gateway", "run", "--config", str(config)]
+    return subprocess.run(command, env=systemd.env, capture_output=True, text=True, timeout=15, check=False)
+
+
+def test_systemd_hears_why_a_configuration_is_not_run(tmp_path, systemd):
+    config = tmp_path / "gateway.toml"
+    config.write_text('[gateway]\nid = "a b"\ncolour = "red"\n')
+    ended = run_once(config, systemd)
+    assert ended.returncode == 2
+    told = systemd.hear()
+    assert told.startswith("STATUS=the configuration has mistakes: ")
+    assert "gateway.id" in told and "and 1 more" in told
+
+
+def test_systemd_hears_why_the_state_cannot_be_used(tmp_path, systemd):
+    (tmp_path / "state").write_text("a file, and no directory")
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[gateway]\nstate_dir = "{tmp_path}/state"\ncontrol_socket = "{tmp_path}/run/s"\n')
+    assert run_once(config, systemd).returncode == 1
+    assert systemd.hear().startswith("STATUS=")
+
+
+def test_a_gateway_without_ports_says_what_it_waits_for(tmp_path, systemd):
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[gateway]\nstate_dir = "{tmp_path}/state"\ncontrol_socket = "{tmp_path}/run/s"\n')
+    command = [sys.executable, "-m", "gateway", "run", "--config", str(config)]
+    process = subprocess.Popen(command, env=systemd.env, stderr=subprocess.DEVNULL)
+    ready, status = systemd.hear().splitlines()
+    assert ready == "READY=1"
+    assert status == f"STATUS=nothing to do: {config} names no ports and no meters"
+    process.send_signal(SIGTERM)
+    assert process.wait(10) == 0
 
 
 def test_systemd_hears_nothing_more_when_one_of_the_actors_hangs(launch, systemd):
