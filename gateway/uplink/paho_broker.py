@@ -160,8 +160,10 @@ class PahoBroker:
             self._events.append(Lost(reason))
 
     def _ending(self, why: str) -> str:
-        what = "the connection ended" if self._taken_in else "the broker ended the connection unanswered"
-        return f"{what}: {why}"
+        if self._taken_in:
+            return f"the connection ended: {why}"
+        guess = "does it accept our certificate?" if self._tls else "does it want TLS?"
+        return f"the broker ended the connection unanswered ({guess}): {why}"
 
     def _close(self) -> None:
         client, self._client = self._client, None

@@ -52,6 +52,8 @@ _STABLE_S = 60.0
 """A connection that held this long starts the back-off afresh; one that is thrown out at once does not."""
 _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
+_REASONS_LIMIT = 16
+"""How many reasons for being offline are logged until it is online again."""
 _CLOCK_LOOK_S = 10.0
 _OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
@@ -64,7 +66,7 @@ REFUSED_ALARM = ("alarm", "mqtt_refused")
 OUTBOX_ALARM = ("alarm", "outbox")
 """On the Board while the outbox is so full that new campaigns are refused: message, bytes, limit_bytes, at."""
 STATUS = ("uplink",)
-"""On the Board: online, since, reason (of the last loss)."""
+"""On the Board: online, since when it is or is not, reason (of the last failure)."""
 
 
 class _Phase(Enum):
@@ -114,6 +116,7 @@ class Uplink:
         self._phase = _Phase.OFFLINE
         self._since = clock.monotonic()
         self._failures = 0
+        self._reasons_told: set[str] = set()
         self._next_try_at = clock.monotonic()
         self._session = ""
         self._told_clock = ""
@@ -222,13 +225,21 @@ class Uplink:
         self._phase = phase
         self._since = self._clock.monotonic()
         if phase is not _Phase.CONNECTING:
-            _log.info("uplink %s%s", phase.value, f": {reason}" if reason else "")
-            value = {
-                "online": phase is _Phase.ONLINE,
-                "since": time_text(self._clock.now()),
-                "reason": reason,
-            }
-            self._board.post(STATUS, value)
+            self._tell_operator(online=phase is _Phase.ONLINE, reason=reason)
+
+    def _tell_operator(self, *, online: bool, reason: str) -> None:
+        """On the Board, and in the log each reason once: a broker that is away for days gets no line for each
+        attempt."""
+        known = self._board.values("uplink").get(STATUS, {})
+        changed = known.get("online") is not online
+        since = time_text(self._clock.now()) if changed else known["since"]
+        self._board.post(STATUS, {"online": online, "since": since, "reason": reason})
+        if online:
+            self._reasons_told.clear()
+            _log.info("uplink online")
+        elif changed or (reason not in self._reasons_told and len(self._reasons_told) < _REASONS_LIMIT):
+            self._reasons_told.add(reason)
+            _log.warning("uplink offline: %s", reason)
 
     # -- down: commands ---------------------------------------------------------------------------------------
 

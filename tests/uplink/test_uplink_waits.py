@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -179,6 +180,38 @@ def test_after_a_long_connection_the_first_attempt_is_soon(desk: Desk) -> None:
     desk.run_for(2)
     assert len(desk.broker.connects) == before + 1
     assert desk.broker.connects[-1] - lost_at <= 1.2
+
+
+def test_a_broker_that_is_away_for_long_fills_no_log_and_tells_since_when(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    desk.run_for(100)
+    away_since = desk.clock.now()
+    desk.broker.lose()
+    for reason in ("connection refused", "no route to host") * 10:
+        desk.broker.answer = Lost(reason)
+        desk.run_for(600)
+    assert [record.message for record in caplog.records] == [
+        "uplink online",
+        "uplink offline: a cable was pulled",
+        "uplink offline: connection refused",
+        "uplink offline: no route to host",
+    ]
+    status = desk.board.values("uplink")[STATUS]
+    assert (status["online"], status["reason"]) == (False, "no route to host")
+    assert abs(datetime.fromisoformat(status["since"]) - away_since) < timedelta(seconds=1)
+
+    desk.broker.answer = ROOMY
+    desk.run_for(100)
+    desk.broker.lose()
+    desk.broker.answer = Lost("connection refused")
+    desk.run_for(100)
+    assert [record.message for record in caplog.records[4:]] == [
+        "uplink online",
+        "uplink offline: a cable was pulled",
+        "uplink offline: connection refused",
+    ]
 
 
 def test_a_broker_that_acknowledges_nothing_is_left_and_everything_sent_again(desk: Desk) -> None:
