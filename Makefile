@@ -1,7 +1,9 @@
 # Everything a checkout needs: python3 with venv and pip, git, apt and make; as root or not, nothing is installed
 # outside this directory.
 #
-#   make test      what CI runs: style, types, and every test, with the independent peer and a real broker
+#   make test      style, types, and every test, with the independent peer and a real broker
+#   make test-debian12, make test-debian13
+#                  every test once more, with the libraries of that Debian (tests/constraints)
 #   make demo      one meter updated, from an MQTT command to the version that the meter reports
 #   make coverage  the tests once more, with branch coverage
 #   make bench     what it costs, one JSON object a line on stdout (a few minutes; benchmarks/__init__.py)
@@ -17,15 +19,35 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test demo coverage bench endurance deb format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb format clean venv
 
 # The last thing it prints is pytest's closing line.
-test: venv
+test: style test-newest
+
+style: venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+test-newest: venv
 	$(BIN)/python tests/support/broker.py
 	$(BIN)/pytest
+
+# The libraries of each Debian that is supported, beside the newest ones of $(VENV). Those of Debian 12 run on its own
+# Python only; those of Debian 13, whose own is 3.13, on 3.11 and 3.12 as well. Without a Python for it a set is left
+# out of `test-debian` and `bench`.
+runs = $(shell $(1) -c 'import ensurepip, venv' 2>/dev/null && command -v $(1))
+PYTHON_debian12 := $(call runs,python3.11)
+PYTHON_debian13 := $(firstword $(foreach python,python3.13 python3.12 python3.11,$(call runs,$(python))))
+DEBIANS := $(if $(PYTHON_debian12),debian12) $(if $(PYTHON_debian13),debian13)
+DEBIAN_VENVS := $(DEBIANS:%=build/%/.installed)
+
+test-debian: $(DEBIANS:%=test-%)
+
+test-debian12 test-debian13: test-%: build/%/.installed
+	@echo "the libraries of $*, on $$(build/$*/bin/python --version):"
+	build/$*/bin/python tests/support/broker.py
+	build/$*/bin/pytest
 
 demo: venv
 	broker="$$($(BIN)/python tests/support/broker.py)" && $(BIN)/meter-gateway demo --broker-binary "$$broker"
@@ -33,10 +55,6 @@ demo: venv
 coverage: venv
 	$(BIN)/python tests/support/broker.py
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered
-
-# The libraries of each Debian that is supported, beside the newest ones of $(VENV).
-DEBIANS := debian12 debian13
-DEBIAN_VENVS := $(DEBIANS:%=build/%/.installed)
 
 # Only figures go to stdout.
 bench:
@@ -68,6 +86,8 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 build/%/.installed: tests/constraints/%.txt pyproject.toml
-	$(PYTHON) -m venv build/$*
-	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --editable .
+	@test -n "$(PYTHON_$*)" || { echo "the libraries of $* need another Python than this machine has (Makefile)" >&2; exit 1; }
+	rm -rf build/$*
+	$(PYTHON_$*) -m venv build/$*
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --editable '.[test,peer]'
 	touch $@
