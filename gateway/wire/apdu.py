@@ -352,9 +352,12 @@ Apdu = (
 def encode(apdu: Apdu) -> bytes:
     """The octets of `apdu`; WireError if a value does not fit its field."""
     octets, parts = _BY_CLASS[type(apdu)]
-    return octets + b"".join(
-        [piece.write(*[getattr(apdu, name) for name in names]) for piece, *names in parts]
-    )
+    for piece, names in parts:
+        if len(names) == 1:
+            octets += piece.write(getattr(apdu, names[0]))
+        else:
+            octets += piece.write(*[getattr(apdu, name) for name in names])
+    return octets
 
 
 def decode(octets: bytes) -> Apdu:
@@ -365,11 +368,11 @@ def decode(octets: bytes) -> Apdu:
     kind, parts = found
     reader = Reader(octets, start)
     fields: dict[str, Any] = {}
-    for piece, name, *others in parts:
-        if others:
-            fields.update(zip((name, *others), piece.read(reader), strict=True))
+    for piece, names in parts:
+        if len(names) == 1:
+            fields[names[0]] = piece.read(reader)
         else:
-            fields[name] = piece.read(reader)
+            fields.update(zip(names, piece.read(reader), strict=True))
     reader.finish()
     return kind(**fields)  # type: ignore[no-any-return]
 
@@ -424,5 +427,8 @@ _GRAMMAR: tuple[tuple[str, Any, tuple[tuple[Any, ...], ...]], ...] = (
     )),
 )  # fmt: skip
 
-_BY_CLASS = {kind: (bytes.fromhex(start), parts) for start, kind, parts in _GRAMMAR}
-_BY_OCTETS = {bytes.fromhex(start): (kind, parts) for start, kind, parts in _GRAMMAR}
+_BY_CLASS = {
+    kind: (bytes.fromhex(start), [(piece, names) for piece, *names in parts])
+    for start, kind, parts in _GRAMMAR
+}
+_BY_OCTETS = {octets: (kind, parts) for kind, (octets, parts) in _BY_CLASS.items()}

@@ -7,6 +7,7 @@ The second half are `Part`s, the pieces that the grammar of `gateway.wire.apdu` 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -181,9 +182,10 @@ def _write_invoke(invoke: Invoke) -> bytes:
     return bytes((invoke.id | invoke.confirmed << 6 | invoke.high_priority << 7,))
 
 
-def _read_invoke(reader: Reader) -> Invoke:
-    octet = reader.u8()
-    return Invoke(octet & 0x0F, bool(octet & 0x40), bool(octet & 0x80))
+_INVOKES = tuple(Invoke(octet & 0x0F, bool(octet & 0x40), bool(octet & 0x80)) for octet in range(256))
+
+
+_MEMBER = struct.Struct(">H6sB")
 
 
 def _write_member(member: Attribute | Method) -> bytes:
@@ -286,9 +288,9 @@ OPTIONAL_DATA = Part(_write_optional_data, lambda reader: axdr.read(reader) if r
 DATA_ACCESS_RESULT = result(DataAccessResult)
 ACTION_RESULT = result(ActionResult)
 STATE_ERROR = result(ExceptionState)
-INVOKE = Part(_write_invoke, _read_invoke)
-ATTRIBUTE = Part(_write_member, lambda reader: Attribute(reader.u16(), reader.take(6), reader.u8()))
-METHOD = Part(_write_member, lambda reader: Method(reader.u16(), reader.take(6), reader.u8()))
+INVOKE = Part(_write_invoke, lambda reader: _INVOKES[reader.u8()])
+ATTRIBUTE = Part(_write_member, lambda reader: Attribute(*_MEMBER.unpack(reader.take(9))))
+METHOD = Part(_write_member, lambda reader: Method(*_MEMBER.unpack(reader.take(9))))
 ACCESS = Part(_write_access, _read_access)
 SELECTION = Part(_write_selection, lambda reader: Selection(ATTRIBUTE.read(reader), _read_access(reader)))
 DATA_OR_RESULT = Part(_write_data_or_result, _read_data_or_result)
