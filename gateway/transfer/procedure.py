@@ -292,11 +292,12 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
         return _foreign_or(goal, seen, "a verification that this gateway did not order")
     assert seen.verified_at_s is not None, "set with the order to verify, and when a record is loaded"
     since_s = seen.now_s - seen.verified_at_s
-    limit_s = goal.profile.verify_timeout_s
-    if seen.status is _S.INITIATED:
-        limit_s = min(limit_s, REFUSED_VERIFY_TIMEOUT_S)
-    if since_s > limit_s:
-        found = f"no result of the verification after {since_s:.0f} s (status {seen.status})"
+    if seen.status is _S.INITIATED and since_s > REFUSED_VERIFY_TIMEOUT_S:
+        return Failed(
+            Code.T_VERIFY, f"verification was ordered {since_s:.0f} s ago and has not begun (status 1)"
+        )
+    if since_s > goal.profile.verify_timeout_s:
+        found = f"no result of the verification after {since_s:.0f} s"
         return Failed(Code.T_VERIFY, f"{found}: if the model needs longer, verify_timeout in the profile")
     return Wait(min(30.0, max(1.0, since_s / 10)), "the meter verifies the image", JobState.VERIFYING)
 

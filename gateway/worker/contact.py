@@ -96,7 +96,8 @@ class Contact:
         try:
             session.open()
         except CounterRefusedError as refused:
-            raise SecurityError(f"{refused.message}, for the second time", detail=refused.detail) from None
+            found = f"{refused.message}, for the second time: see hls_counter in its profile"
+            raise SecurityError(found, detail=refused.detail) from None
         return session
 
     def judge(self, meter: Meter, session: Session | None, error: MeterError) -> MeterError:
@@ -115,7 +116,12 @@ class Contact:
                 except SecurityError as beyond:
                     error = beyond
                 else:
-                    return error
+                    return CounterRefusedError(
+                        f"{error.message}: the gateway goes on at that",
+                        sent=error.sent,
+                        expected=expected,
+                        detail=error.detail,
+                    )
             case CounterRefusedError():
                 return error  # In mid-association and without a number: the next association finds out.
             case SecurityError():
@@ -123,7 +129,9 @@ class Contact:
             case _:
                 return error
         self._forget(meter)
-        self._store.park(meter.id, self._keys_of(meter), code=error.code, message=error.message)
+        self._store.park(
+            meter.id, self._keys_of(meter), code=error.code, message=error.message, port=self._settings.name
+        )
         return error
 
     # -- counters ------------------------------------------------------------------------------------------------
@@ -134,7 +142,9 @@ class Contact:
         self._counters.pop(meter.id, None)
         initial = self._keys_of(meter).initial_counter
         if initial is not None:
-            self._store.seed_counter(meter.id, initial, "initial_counter in keys.toml")
+            self._store.seed_counter(
+                meter.id, initial, "initial_counter in keys.toml", port=self._settings.name
+            )
         known = self._store.counter(meter.id)
         try:
             told = read_public_counter(port, self._settings, meter, clock=self._clock)
@@ -195,7 +205,7 @@ class Contact:
             )
         if known is not None:
             self._believed[meter.id] = before + jump
-        self._store.seed_counter(meter.id, told + margin, "the meter expects it")
+        self._store.seed_counter(meter.id, told + margin, "the meter expects it", port=self._settings.name)
         self._counters.pop(meter.id, None)
 
     def _counters_of(self, meter: Meter) -> Counters:
