@@ -59,7 +59,7 @@ class History:
         self.events.append(Event(at_s, what, number))
         self._counts[what] += 1
         if what is What.BLOCK:
-            self.blocks[number] += 1
+            self.blocks[number] = self.blocks.get(number, 0) + 1
 
     def count(self, what: What) -> int:
         """How often `what` happened."""

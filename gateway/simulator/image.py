@@ -382,9 +382,9 @@ def _members(argument: Data | None, *tags: Tag) -> tuple[Any, ...]:
     if argument is None or argument.tag is not Tag.STRUCTURE:
         return ()
     members = cast("tuple[Data, ...]", argument.value)
-    if tuple(member.tag for member in members) != tags:
+    if [member.tag for member in members] != list(tags):
         return ()
-    return tuple(member.value for member in members)
+    return tuple([member.value for member in members])
 
 
 def _packed(flags: bytearray) -> bytes:

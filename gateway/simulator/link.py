@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import IntFlag
+from itertools import islice
 from typing import NamedTuple
 
 from gateway.errors import WireError
@@ -21,6 +22,7 @@ from gateway.wire.hdlc import (
     Parameters,
     control_octet,
     encode_frame,
+    information_octet,
     negotiated,
 )
 
@@ -181,9 +183,8 @@ class SecondaryLink:
         reply = self._answer(info[3:], now_s)
         if reply.apdu is not None:
             said, size = _LLC_OF_METER + reply.apdu, self.agreed.max_info_tx
-            self._unacknowledged.extend(
-                (said[start : start + size], start + size < len(said)) for start in range(0, len(said), size)
-            )
+            for start in range(0, len(said), size):
+                self._unacknowledged.append((said[start : start + size], start + size < len(said)))
         return reply.late_s
 
     def _polled(self, frame: Frame) -> list[Sent]:
@@ -192,7 +193,7 @@ class SecondaryLink:
         if not frame.poll_final or self._faults.ignores_poll:
             return []
         if frame.type is FrameType.RNR:
-            return [self._numbered(FrameType.RR, b"", final=True)]
+            return [self._ready()]
         return self._speak(0.0)
 
     def _acknowledge(self, receive_seq: int) -> bool:
@@ -218,36 +219,19 @@ class SecondaryLink:
         """Everything from the oldest frame that is not acknowledged, within the window; RR if there is none."""
         count = self._in_flight = min(len(self._unacknowledged), self.agreed.window_tx)
         if not count:
-            return [self._numbered(FrameType.RR, b"", final=True)]
-        sent = []
-        for index in range(count):
-            info, segmented = self._unacknowledged[index]
-            sent.append(
-                self._numbered(
-                    FrameType.I,
-                    info,
-                    final=index == count - 1,
-                    index=index,
-                    segmented=segmented,
-                    late_s=late_s,
-                )
-            )
+            return [self._ready()]
+        self._taken = 0
+        sent, last = [], self._send_first + count - 1
+        for send_seq, (info, segmented) in enumerate(islice(self._unacknowledged, count), self._send_first):
+            control = information_octet(send_seq == last, send_seq, self._receive_next)
+            sent.append(Sent(late_s, encode_frame(self._addresses, control, info, segmented=segmented)))
             late_s = 0.0
         return sent
 
-    def _numbered(
-        self,
-        type_: FrameType,
-        info: bytes,
-        *,
-        final: bool,
-        index: int = 0,
-        segmented: bool = False,
-        late_s: float = 0.0,
-    ) -> Sent:
+    def _ready(self) -> Sent:
         self._taken = 0
-        control = control_octet(type_, final, self._send_first + index & 7, self._receive_next)
-        return Sent(late_s, encode_frame(self._addresses, control, info, segmented=segmented))
+        control = control_octet(FrameType.RR, poll_final=True, receive_seq=self._receive_next)
+        return Sent(0.0, encode_frame(self._addresses, control))
 
     def _unnumbered(self, type_: FrameType, info: bytes = b"") -> Sent:
         return Sent(0.0, encode_frame(self._addresses, control_octet(type_, poll_final=True), info))

@@ -28,9 +28,10 @@ _BUFFERED_OCTETS = 1 << 20
 
 
 class Burst(NamedTuple):
-    """Octets on their way without a gap; the first one begins at `start_s`."""
+    """Octets on their way without a gap: the first one begins at `start_s`, the last one is there at `end_s`."""
 
     start_s: float
+    end_s: float
     octets: bytes
 
 
@@ -50,7 +51,8 @@ class Medium:
         seed: int,
     ) -> None:
         self.octet_s = BITS_PER_OCTET / baud if baud else 0.0
-        self._faults = faults
+        self._to_meter, self._to_us = faults.to_meter, faults.to_gateway
+        self._quiet_out, self._quiet_in = faults.to_meter.silent, faults.to_gateway.silent
         self._noise_out = dice(seed, "noise to meters")
         self._noise_in = dice(seed, "noise to gateway")
         self._meters = _HdlcMeters(meters) if framing is Framing.HDLC else _WrapperMeters(meters)
@@ -76,40 +78,37 @@ class Medium:
         """The gateway begins to send; when it has ended. What meters hear they hear in `settle`."""
         start_s = max(start_s, self._out_free_s)
         end_s = self._out_free_s = start_s + len(octets) * self.octet_s
-        noise = self._faults.to_meter
-        if noise.silent:
-            self._to_meters.append(Burst(start_s, octets))
+        if self._quiet_out:
+            self._to_meters.append(Burst(start_s, end_s, octets))
             return end_s
         for frame in _frames(octets):
-            for late_s, piece in _disturbed(frame, noise, self._noise_out):
+            for late_s, piece in _disturbed(frame, self._to_meter, self._noise_out):
                 last_s = self._to_meters[-1].start_s if self._to_meters else 0.0
-                self._to_meters.append(Burst(max(start_s + late_s, last_s), piece))
+                self._to_meters.append(self._burst(max(start_s + late_s, last_s), piece))
             start_s += len(frame) * self.octet_s
         return end_s
 
     @property
     def next_heard_s(self) -> float | None:
         """When the meters will have heard the next burst."""
-        return self._end_s(self._to_meters[0]) if self._to_meters else None
+        return self._to_meters[0].end_s if self._to_meters else None
 
     def settle(self, now_s: float) -> None:
         """Let the meters hear, and answer, all that reaches them by now."""
-        while self._to_meters and self._end_s(burst := self._to_meters[0]) <= now_s:
-            self._to_meters.popleft()
-            end_s = self._end_s(burst)
-            for sent in self._meters.hear(burst, end_s):
-                self._answer(sent, end_s)
+        while self._to_meters and self._to_meters[0].end_s <= now_s:
+            burst = self._to_meters.popleft()
+            for sent in self._meters.hear(burst):
+                self._answer(sent, burst.end_s)
 
     def _answer(self, sent: Sent, now_s: float) -> None:
-        noise = self._faults.to_gateway
         pieces: Iterator[tuple[float, bytes]] | tuple[tuple[float, bytes]] = ((0.0, sent.octets),)
-        if not noise.silent:
-            pieces = _disturbed(sent.octets, noise, self._noise_in)
+        if not self._quiet_in:
+            pieces = _disturbed(sent.octets, self._to_us, self._noise_in)
         for late_s, octets in pieces:
-            start_s = max(now_s + sent.late_s + late_s, self._in_free_s)
-            self._in_free_s = start_s + len(octets) * self.octet_s
+            burst = self._burst(max(now_s + sent.late_s + late_s, self._in_free_s), octets)
+            self._in_free_s = burst.end_s
             if octets and self._buffered < _BUFFERED_OCTETS:
-                self._to_gateway.append(Burst(start_s, octets))
+                self._to_gateway.append(burst)
                 self._buffered += len(octets)
 
     @property
@@ -118,7 +117,7 @@ class Medium:
         if not self._to_gateway:
             return None
         burst = self._to_gateway[0]
-        return burst.start_s + self.octet_s, self._end_s(burst)
+        return burst.start_s + self.octet_s, burst.end_s
 
     def take(self, limit: int, now_s: float) -> bytes:
         """What has reached the gateway by now, of one burst at most."""
@@ -126,7 +125,7 @@ class Medium:
             return b""
         burst = self._to_gateway[0]
         count = min(limit, len(burst.octets))
-        if self.octet_s and now_s < self._end_s(burst):
+        if self.octet_s and now_s < burst.end_s:
             # The margin keeps an octet whose time was computed as a sum from missing its own moment.
             count = min(count, int((now_s - burst.start_s) / self.octet_s + 1e-3))
         if count <= 0:
@@ -135,11 +134,11 @@ class Medium:
         if count == len(burst.octets):
             self._to_gateway.popleft()
         else:
-            self._to_gateway[0] = Burst(burst.start_s + count * self.octet_s, burst.octets[count:])
+            self._to_gateway[0] = self._burst(burst.start_s + count * self.octet_s, burst.octets[count:])
         return burst.octets[:count]
 
-    def _end_s(self, burst: Burst) -> float:
-        return burst.start_s + len(burst.octets) * self.octet_s
+    def _burst(self, start_s: float, octets: bytes) -> Burst:
+        return Burst(start_s, start_s + len(octets) * self.octet_s, octets)
 
 
 class _HdlcMeters:
@@ -154,15 +153,15 @@ class _HdlcMeters:
         self._reader = FrameReader()
         self._heard_s = 0.0
 
-    def hear(self, burst: Burst, end_s: float) -> list[Sent]:
+    def hear(self, burst: Burst) -> list[Sent]:
         if burst.start_s > self._heard_s + INTER_OCTET_S:
             self._reader.reset()
-        self._heard_s = end_s
+        self._heard_s = burst.end_s
         sent = []
         for event in self._reader.feed(burst.octets):
             # A damaged frame is no frame: the client has to ask again.
             if isinstance(event, Frame) and (meter := self._meters.get(event.destination)):
-                sent += meter.hear(event, end_s)
+                sent += meter.hear(event, burst.end_s)
         return sent
 
     def hang_up(self) -> None:
@@ -184,7 +183,7 @@ class _WrapperMeters:
     def closed(self) -> bool:
         return self._nonsense or any(meter.down for meter in self._meters.values())
 
-    def hear(self, burst: Burst, end_s: float) -> list[Sent]:
+    def hear(self, burst: Burst) -> list[Sent]:
         sent: list[Sent] = []
         try:
             messages = self._reader.feed(burst.octets)
@@ -195,7 +194,7 @@ class _WrapperMeters:
             if meter := self._meters.get(destination):
                 sent += [
                     Sent(late_s, encode_wrapper(destination, source, answer))
-                    for late_s, answer in meter.hear_wrapped(source, apdu, end_s)
+                    for late_s, answer in meter.hear_wrapped(source, apdu, burst.end_s)
                 ]
         return sent
 

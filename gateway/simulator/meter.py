@@ -14,6 +14,9 @@ from gateway.simulator.services import Answered
 from gateway.simulator.spec import MeterSpec
 from gateway.wire.hdlc import Frame, FrameType, Parameters
 
+_NOTHING = Outcome(0)
+"""What comes of a frame that brings no whole request."""
+
 
 class VirtualMeter:
     """One meter on whatever line it is put. It has no time of its own: everything happens when it hears something,
@@ -35,7 +38,7 @@ class VirtualMeter:
         self._replies = dice(seed, f"{name} replies")
         self._links: dict[int, SecondaryLink] = {}
         self._associations: dict[int, MeterAssociation] = {}
-        self._outcome = Outcome(0)
+        self._outcome = _NOTHING
         self._down_until_s: float | None = None
         self._deaf_until_s = 0.0
 
@@ -139,13 +142,13 @@ class VirtualMeter:
         return association.answer(apdu, now_s)
 
     def _mishap_counts(self) -> tuple[int, ...]:
-        return tuple(self.history.count(mishap.after) for mishap in self._faults.mishaps)
+        return tuple([self.history.count(mishap.after) for mishap in self._faults.mishaps])
 
     def _after(
         self, before: tuple[int, ...], sent: list[Sent], now_s: float, *, executed: bool
     ) -> list[Sent]:
         """What else happens after something was heard, and what is really sent then."""
-        outcome, self._outcome = self._outcome, Outcome(0)
+        outcome, self._outcome = self._outcome, _NOTHING
         if outcome.deaf_s:
             self._deaf_until_s = now_s + outcome.deaf_s
         if outcome.reboots:

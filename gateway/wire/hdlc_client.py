@@ -65,9 +65,9 @@ class HdlcClient:
     def __init__(
         self, server: Address, client: int, *, proposal: Parameters = PROPOSAL, send_parameters: bool = True
     ) -> None:
-        self._server = server
-        self._client = Address(client)
-        self._addresses = server.encode() + self._client.encode()
+        self._addresses = server.encode() + Address(client).encode()
+        # As they come from the line, which remembers them: then the same are found to be the same at once.
+        self._between = Address.decode(Address(client).encode()), Address.decode(server.encode())
         self._proposal = proposal if send_parameters else Parameters()
         self._snrm_info = proposal.encode() if send_parameters else b""
         self._reader = FrameReader()
@@ -141,7 +141,7 @@ class HdlcClient:
         write, heard = b"", False
         for event in self._reader.feed(octets):
             frame = event.header if isinstance(event, Damaged) else event
-            if frame is None or frame.source != self._server or frame.destination != self._client:
+            if frame is None or (frame.destination, frame.source) != self._between:
                 continue
             if frame.type is FrameType.UI or self._state is _State.DISCONNECTED:
                 continue
