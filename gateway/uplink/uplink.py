@@ -52,14 +52,20 @@ _STABLE_S = 60.0
 """A connection that held this long starts the back-off afresh; one that is thrown out at once does not."""
 _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
-_REASONS_LIMIT = 16
-"""How many reasons for being offline are logged until it is online again."""
+_TOLD_LIMIT = 16
+"""How many reasons for being offline, or refusals, are logged until all is well again."""
 _CLOCK_LOOK_S = 10.0
 _OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
 _LONGEST_TOPIC = 512
 _PACKET_TOO_LARGE = 0x95
-"""MQTT 5.0, clause 2.4."""
+_REASONS = {
+    0x87: "not authorized",
+    0x90: "topic name invalid",
+    _PACKET_TOO_LARGE: "packet too large",
+    0x97: "quota exceeded",
+}
+"""MQTT 5.0, clause 2.4: those that an operator may meet."""
 
 REFUSED_ALARM = ("alarm", "mqtt_refused")
 """On the Board while the broker refuses what must reach it: topic, reason, message, at."""
@@ -117,6 +123,7 @@ class Uplink:
         self._since = clock.monotonic()
         self._failures = 0
         self._reasons_told: set[str] = set()
+        self._refusals_told: set[str] = set()
         self._next_try_at = clock.monotonic()
         self._session = ""
         self._told_clock = ""
@@ -237,7 +244,7 @@ class Uplink:
         if online:
             self._reasons_told.clear()
             _log.info("uplink online")
-        elif changed or (reason not in self._reasons_told and len(self._reasons_told) < _REASONS_LIMIT):
+        elif changed or (reason not in self._reasons_told and len(self._reasons_told) < _TOLD_LIMIT):
             self._reasons_told.add(reason)
             _log.warning("uplink offline: %s", reason)
 
@@ -304,6 +311,9 @@ class Uplink:
         everything_arrived = not rows and not self._in_flight and not self._queue
         if everything_arrived and self._retry_at is None and self._subscribed:
             self._board.drop(REFUSED_ALARM)
+            if self._refusals_told:
+                self._refusals_told.clear()
+                _log.info("the broker refuses nothing any more")
 
     def _send(self, message: Message, row_id: int | None = None) -> None:
         if message.packet_size > self._limits.max_packet_size:
@@ -316,11 +326,14 @@ class Uplink:
         return min(_WINDOW, self._limits.receive_maximum) - len(self._in_flight)
 
     def _refused(self, topic: str, reason: int) -> None:
-        """The row stays, those after it go on, and all are tried again after a while."""
+        """The row stays, those after it go on, and all are tried again after a while. Logged once for each topic
+        until the broker takes everything."""
         if self._retry_at is None:
             self._retry_at = self._clock.monotonic() + _REFUSED_RETRY_S
-        message = f"the broker refuses {topic}: reason 0x{reason:02X}"
-        _log.warning("%s", message)
+        message = f"the broker refuses {topic}: {_REASONS.get(reason, 'reason')} 0x{reason:02X}"
+        if message not in self._refusals_told and len(self._refusals_told) < _TOLD_LIMIT:
+            self._refusals_told.add(message)
+            _log.warning("%s", message)
         at = time_text(self._clock.now())
         self._board.post(REFUSED_ALARM, {"topic": topic, "reason": reason, "message": message, "at": at})
 

@@ -242,7 +242,10 @@ def test_the_receive_maximum_of_the_broker_is_kept(desk: Desk, maximum: int) -> 
     assert len(desk.broker.published) == maximum
 
 
-def test_refused_rows_stay_and_are_tried_again_each_minute_in_order(desk: Desk) -> None:
+def test_refused_rows_stay_and_are_tried_again_each_minute_in_order(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.uplink")
     desk.broker.judge = lambda topic: 0x87 if topic == f"{BASE}/rsp" else 0
     desk.tell(1, 2)
     desk.run_for(30)
@@ -256,6 +259,11 @@ def test_refused_rows_stay_and_are_tried_again_each_minute_in_order(desk: Desk) 
     assert desk.broker.replies() == [1, 2, 1, 2, 3, 1, 2]
     assert desk.store.outbox_batch(0, 9) == []
     assert desk.alarm() is None
+    assert [record.message for record in caplog.records] == [
+        "uplink online",
+        f"the broker refuses {BASE}/rsp: not authorized 0x87",
+        "the broker refuses nothing any more",
+    ]
 
 
 def test_a_refused_subscription_is_an_alarm_and_asked_for_again(desk: Desk) -> None:
