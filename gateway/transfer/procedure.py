@@ -292,9 +292,9 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
         return _foreign_or(goal, seen, "a verification that this gateway did not order")
     assert seen.verified_at_s is not None, "set with the order to verify, and when a record is loaded"
     since_s = seen.now_s - seen.verified_at_s
-    if seen.status is _S.INITIATED and since_s > REFUSED_VERIFY_TIMEOUT_S:
+    if seen.status is _S.INITIATED and seen.verify_refused and since_s > REFUSED_VERIFY_TIMEOUT_S:
         return Failed(
-            Code.T_VERIFY, f"verification was ordered {since_s:.0f} s ago and has not begun (status 1)"
+            Code.T_VERIFY, f"verification was refused {since_s:.0f} s ago and has not begun (status 1)"
         )
     if since_s > goal.profile.verify_timeout_s:
         found = f"no result of the verification after {since_s:.0f} s"

@@ -74,6 +74,8 @@ class MeterView:
 
     verify_answered: bool = False
     """The last verify was answered, with whatever result: its status decides, it is not sent again."""
+    verify_refused: bool = False
+    """The answer was neither success nor temporary-failure, which means that verification runs."""
     initiate_busy: bool = False
     """Initiate was answered with temporary-failure: the meter is erasing."""
     sent: BlockSet | None = None

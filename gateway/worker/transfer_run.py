@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import AccessError, Code, GatewayError, MeterError, SilentError
+from gateway.errors import AccessError, Code, CounterRefusedError, GatewayError, MeterError, SilentError
 from gateway.link.session import Session
 from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
@@ -156,8 +156,9 @@ class TransferRun:
             return self._end(JobState.FAILED, step.message, code=step.code)
         self.wake_at = self.view.now_s + step.delay_s
         next_try_at = self._clock.now() + timedelta(seconds=step.delay_s)
-        # A meter that restarts is silent, and nothing is wrong with that.
-        code = None if step.state is JobState.CONFIRMING else error.code
+        # A meter that restarts is silent, and a counter that jumped is followed: nothing is wrong with that.
+        expected = step.state is JobState.CONFIRMING or isinstance(error, CounterRefusedError)
+        code = None if expected else error.code
         self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
         return step.why
 
@@ -327,11 +328,12 @@ class TransferRun:
         view.verified_at_s = view.now_s
         self._save(state=JobState.VERIFYING, message="", record=self._record_with_blocks(view.record.ceiling))
         self.keeps_line = False
-        answer = self._act(image_transfer.VERIFY, session)
+        result = self._act(image_transfer.VERIFY, session)
         view.verify_answered = True
+        view.verify_refused = result not in (0, _TEMPORARY_FAILURE)
         view.device_name = view.match = view.status = view.activate_info = None
         self._progressed()
-        return f"verification ordered, the meter answered {answer}"
+        return f"verification ordered, the meter answered with result {result}"
 
     def _activate(self, session: Session) -> str:
         """Once: after this only looking is left (invariant 6)."""
@@ -343,17 +345,18 @@ class TransferRun:
         # The meter restarts: this association is over, and taking leave would only wait for an answer.
         session.alive = False
         view.forget()
-        answer = self._act(image_transfer.ACTIVATE, session)
+        result = self._act(image_transfer.ACTIVATE, session)
         self._progressed()
-        return f"activation ordered, the meter answered {answer}"
+        return f"activation ordered, the meter answered with result {result}"
 
-    def _act(self, method: int, session: Session) -> str:
+    def _act(self, method: int, session: Session) -> int:
+        """Invoke a method whose answer is one thing and its outcome another; the action-result."""
         try:
             session.act(self._method(method), image_transfer.no_data())
         except AccessError as error:
             self.job = replace(self.job, detail=error.detail)
-            return error.detail
-        return "success"
+            return error.result
+        return 0
 
     def _wait(self, step: Wait) -> str:
         self._enter(step.state, message=step.why)

@@ -165,7 +165,11 @@ SCENARIOS = [
     (
         "it answered, and nothing came of it",
         seen(
-            status=S.INITIATED, record=replace(RECORD, verifies=1), verify_answered=True, verified_at_s=930.0
+            status=S.INITIATED,
+            record=replace(RECORD, verifies=1),
+            verify_answered=True,
+            verified_at_s=930.0,
+            verify_refused=True,
         ),
         Code.T_VERIFY,
     ),
