@@ -129,7 +129,7 @@ class Verbs:
 
     def counter_adopt(self, command: Command, _descriptor: int | None) -> Reply:
         meter = self._meter_named(command)
-        return self._store.adopt_counter(command, meter.id, int(command.args["counter"]))
+        return self._store.adopt_counter(command, meter.id, int(command.args["counter"]), port=meter.port)
 
     def image_add(self, command: Command, descriptor: int | None) -> Reply:
         if descriptor is None:

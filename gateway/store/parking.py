@@ -44,9 +44,11 @@ class Parking(Campaigns):
 
     # -- the workers' side ------------------------------------------------------------------------------------
 
-    def park(self, meter_id: str, keys: MeterKeys, *, code: Code, message: str) -> None:
+    def park(
+        self, meter_id: str, keys: MeterKeys, *, code: Code, message: str, port: str | None = None
+    ) -> None:
         """Leave this meter alone from now on; `keys` are those that failed. Nothing changes where it is parked
-        already."""
+        already. `port`, here and below: for the event."""
         salt = os.urandom(_SALT_OCTETS)
         digest = _digest(keys, salt)
         with self._transaction() as database:
@@ -54,14 +56,14 @@ class Parking(Campaigns):
                 return
             parked = Parked(meter_id, code, message, self._clock.now())
             insert(database, "parked", {**PARKED.values(parked), "salt": salt, "digest": digest})
-            self._event(database, "parked", meter_id=meter_id, code=code, message=message)
+            self._event(database, "parked", meter_id=meter_id, port=port, code=code, message=message)
 
-    def unpark(self, meter_id: str, why: str, *, who: str = GATEWAY) -> None:
+    def unpark(self, meter_id: str, why: str, *, who: str = GATEWAY, port: str | None = None) -> None:
         """Serve this meter again; nothing changes where it is not parked."""
         if self.parked(meter_id) is None:
             return
         with self._transaction() as database:
-            self._unpark(database, meter_id, why, who=who)
+            self._unpark(database, meter_id, why, who=who, port=port)
 
     def unpark_changed(self, keys: Mapping[str, MeterKeys]) -> None:
         """At start: serve those meters again whose keys are others than those that failed. `keys` holds those of
@@ -71,7 +73,9 @@ class Parking(Campaigns):
             if present is not None and not hmac.compare_digest(_digest(present, row["salt"]), row["digest"]):
                 self.unpark(row["meter_id"], "its entry in keys.toml has changed")
 
-    def seed_counter(self, meter_id: str, value: int, why: str = "first contact") -> None:
+    def seed_counter(
+        self, meter_id: str, value: int, why: str = "first contact", *, port: str | None = None
+    ) -> None:
         """`value` is the next counter that may be used, as the meter or an operator says; ignored where a higher
         one is known. Raises CounterSpentError above `HIGHEST_SEED`: nothing is stored then."""
         with self._writing:
@@ -83,15 +87,15 @@ class Parking(Campaigns):
                     f"{why}: {value} for {meter_id}, at most {HIGHEST_SEED} is accepted; it needs a new key"
                 )
             message = f"{why}: {_step(known, value)}"
-            self._raise_to(
-                meter_id,
-                value,
-                lambda database: self._event(database, "counter", meter_id=meter_id, message=message),
-            )
+
+            def tell(database: sqlite3.Connection) -> None:
+                self._event(database, "counter", meter_id=meter_id, port=port, message=message)
+
+            self._raise_to(meter_id, value, tell)
 
     # -- the desk's side --------------------------------------------------------------------------------------
 
-    def adopt_counter(self, command: Command, meter_id: str, value: int) -> Reply:
+    def adopt_counter(self, command: Command, meter_id: str, value: int, *, port: str | None = None) -> Reply:
         """An operator has looked and says: `value` is the next counter. Unparks the meter. Raises StateError where
         a higher one is known, and CounterSpentError above `HIGHEST_SEED`."""
         if value > HIGHEST_SEED:
@@ -109,14 +113,11 @@ class Parking(Campaigns):
             )
 
             def tell(database: sqlite3.Connection) -> None:
+                message = f"adopted: {_step(known, value)}"
                 self._event(
-                    database,
-                    "counter",
-                    who=command.who,
-                    meter_id=meter_id,
-                    message=f"adopted: {_step(known, value)}",
+                    database, "counter", who=command.who, meter_id=meter_id, port=port, message=message
                 )
-                self._unpark(database, meter_id, "its counter was adopted", who=command.who)
+                self._unpark(database, meter_id, "its counter was adopted", who=command.who, port=port)
                 self._accept(database, command, done)
 
             self._raise_to(meter_id, value, tell)
@@ -124,9 +125,11 @@ class Parking(Campaigns):
 
     # -- below ------------------------------------------------------------------------------------------------
 
-    def _unpark(self, database: sqlite3.Connection, meter_id: str, why: str, *, who: str) -> None:
+    def _unpark(
+        self, database: sqlite3.Connection, meter_id: str, why: str, *, who: str, port: str | None
+    ) -> None:
         if database.execute("DELETE FROM parked WHERE meter_id = ?", (meter_id,)).rowcount:
-            self._event(database, "unparked", who=who, meter_id=meter_id, message=why)
+            self._event(database, "unparked", who=who, meter_id=meter_id, port=port, message=why)
 
 
 def refusal(parked: Parked) -> ParkedError:

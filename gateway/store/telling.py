@@ -205,10 +205,12 @@ def _line(event: Document) -> str:
     """An event as one line of the log, for somebody who follows it at the cabinet; control characters from outside
     are escaped (invariant 13)."""
     match event:
-        case {"meter": str(meter), "port": str(port), "campaign_id": campaign_id}:
+        case {"meter": str(meter), "port": str(port), "campaign_id": str(campaign_id)}:
             who = f"{meter} on {port}, campaign {campaign_id}"
         case {"campaign_id": str(campaign_id)}:
             who = f"campaign {campaign_id}"
+        case {"kind": kind, "meter": str(meter), "port": str(port)}:
+            who = f"{kind} {meter} on {port}"
         case _:
             who = " ".join(filter(None, (event["kind"], event["meter"])))
     what = " ".join(filter(None, (event["state"], event["code"])))

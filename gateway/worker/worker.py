@@ -327,5 +327,5 @@ class Worker:
                 if run.meter.id == meter.id:
                     run.view.doubt()
             raise judged from None
-        self._store.unpark(meter.id, "a probe succeeded", who=errand.who)
+        self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
         return data

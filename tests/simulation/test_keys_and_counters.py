@@ -164,6 +164,9 @@ def test_a_counter_that_jumps_in_mid_transfer_costs_one_refusal(disk, by):
     world.submit()
     world.run(lambda: world.meters["MTR1"].history.blocks.total() >= 5)
     jump(world, by)
+    world.run(lambda: world.job().get("state") == "waiting")
+    assert world.job()["code"] is None, "nobody has to do anything about it"
+    assert "the gateway goes on at that" in world.job()["message"]
     world.run_until_told()
     assert world.job()["state"] == "updated"
     assert refusals(world) == 1

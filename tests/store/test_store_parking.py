@@ -54,6 +54,18 @@ def test_a_parked_meter_stays_parked_over_a_restart_with_since_when_and_why(tmp_
     again.close()
 
 
+def test_the_log_has_a_line_with_meter_line_code_and_reason(store, clock, caplog):
+    with caplog.at_level("INFO"):
+        store.seed_counter(METER, 5, port="rs485-1")
+        store.park(METER, KEYS, code=Code.T_SECURITY, message=WHY, port="rs485-1")
+        store.unpark(METER, "a probe succeeded", who="uid 1000 (pid 1)", port="rs485-1")
+    assert caplog.messages == [
+        f"counter {METER} on rs485-1: first contact: the next counter is 5, none was known",
+        f"parked {METER} on rs485-1: T_SECURITY: {WHY}",
+        f"unparked {METER} on rs485-1: a probe succeeded (by uid 1000 (pid 1))",
+    ]
+
+
 def test_whoever_wants_a_parked_meter_is_told_since_when_why_and_what_to_do(store):
     park(store)
     error = refusal(store.parked(METER))
