@@ -4,6 +4,7 @@ import pytest
 from support.quirks import Row, made, memory_disk
 from support.world import SimMeter, World
 
+from gateway.model import BitmapOrder, Profile
 from gateway.model import ImageTransferStatus as S
 from gateway.simulator import Bitmap, Faults, MeterSpec, Mishap, Then, What, several
 
@@ -65,3 +66,44 @@ def test_a_cancelled_order_ends_for_meters_that_wait_and_meters_at_work_alike(di
     world.command("campaign.cancel", {"campaign_id": "c1"})
     world.run_until_told()
     assert [world.job(meter)["state"] for meter in ("MTR1", "MTR2")] == ["cancelled", "cancelled"]
+
+
+def test_a_gateway_that_restarted_does_not_believe_in_blocks_beyond_those_it_may_have_sent(disk):
+    world = made(Row("shows block 19 from the beginning", Faults(bitmap_adds=frozenset({19}))), disk)
+    world.submit()
+    world.run(lambda: world.meters["MTR1"].history.blocks.total() == 2)
+    world.cut_power()
+    world.run_until_told()
+    assert world.job()["state"] == "updated"
+    assert world.meters["MTR1"].history.initiates == 2
+
+
+def test_a_meter_whose_association_may_not_break_keeps_the_line_for_itself(disk):
+    unresumable, other = several(MeterSpec(), 2)
+    profile = Profile(bitmap=BitmapOrder.IGNORE)
+    world = World(
+        disk,
+        [
+            SimMeter(unresumable, faults=Faults(bitmap=Bitmap.EMPTY), id="MTR1", profile=profile),
+            SimMeter(other, id="MTR2"),
+        ],
+    )
+    world.submit()
+    world.run_until_told()
+    assert [world.job(meter)["state"] for meter in ("MTR1", "MTR2")] == ["updated", "updated"]
+    assert [world.meters[meter].history.initiates for meter in ("MTR1", "MTR2")] == [1, 1]
+
+
+def test_an_image_that_was_verified_for_a_cancelled_order_is_activated_for_the_next_one(disk):
+    world = made(Row("verifies for ten minutes", meter={"verify_s": 600.0}), disk)
+    world.submit()
+    world.run(lambda: world.job().get("state") == "verifying" and world.now_s > 100)
+    world.command("campaign.cancel", {"campaign_id": "c1"})
+    world.run_until_told()
+    assert world.job()["state"] == "cancelled"
+    world.run(lambda: world.now_s > 700)
+    world.submit("c2")
+    world.run_until_told("c2")
+    assert world.job(campaign_id="c2")["state"] == "updated"
+    history = world.meters["MTR1"].history
+    assert (history.initiates, history.verifies, history.activations) == (1, 1, 1)
