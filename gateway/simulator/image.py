@@ -36,6 +36,9 @@ class Outcome(NamedTuple):
     reboots: bool = False
 
 
+_TAKEN = Outcome(ActionResult.SUCCESS)
+
+
 class ImageTransfer:
     """The Image Transfer object of one meter, with the firmware it concerns."""
 
@@ -260,7 +263,7 @@ class ImageTransfer:
             self._stored += left
             self._image[start : start + left] = block[:left].ljust(left, b"\0")
             self._there[number] = 1
-        return Outcome(ActionResult.SUCCESS)
+        return _TAKEN
 
     def _loses(self, number: int) -> bool:
         if 0 < self._faults.transfers_with_losses < self._history.initiates:

@@ -34,12 +34,14 @@ OFFERED = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.B
 _BLOCK_OVERHEAD = 12
 """Of a GetBlockResponse around its raw octets, at most."""
 
+_NOTHING_ELSE = Outcome(0)
+
 
 class Answered(NamedTuple):
     """An APDU of the meter, None for none, and what the meter does besides answering."""
 
     apdu: bytes | None
-    outcome: Outcome = Outcome(0)
+    outcome: Outcome = _NOTHING_ELSE
 
 
 def refusal(service: ExceptionService, counter: int | None = None) -> bytes:
@@ -69,7 +71,7 @@ class Services:
             apdu = pdu.decode(request)
         except WireError:
             return Answered(refusal(ExceptionService.OTHER_REASON))
-        outcome = Outcome(0)
+        outcome = _NOTHING_ELSE
         answer: Apdu
         match apdu:
             case GetRequest() if Conformance.GET in self._agreed:

@@ -306,7 +306,7 @@ def _deeper(depth: int) -> int:
 
 def _number(layout: struct.Struct) -> Callable[[Reader, int], Value]:
     unpack, size = layout.unpack, layout.size
-    return lambda reader, _: cast("int | float", unpack(reader.take(size))[0])
+    return lambda reader, _: unpack(reader.take(size))[0]
 
 
 def _fixed(size: int) -> Callable[[Reader, int], Value]:

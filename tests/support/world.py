@@ -250,9 +250,9 @@ class World:
         for _ in range(STEP_LIMIT):
             if until():
                 return
-            due_s, _, actor = min(
-                (actor.due_s(self._now_s), number, actor) for number, actor in enumerate(self._actors)
-            )
+            due = [actor.due_s(self._now_s) for actor in self._actors]
+            due_s = min(due)
+            actor = self._actors[due.index(due_s)]
             assert due_s < limit_s, f"nothing ended within {limit_s} s; last: {self.sentences[-5:]}"
             self._step(actor, due_s)
         raise AssertionError(f"no end after {STEP_LIMIT} steps; last: {self.sentences[-5:]}")
