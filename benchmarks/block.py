@@ -18,8 +18,9 @@ from typing import Any
 from benchmarks.figure import Figure, noise, percentile, platform_of_run
 from benchmarks.floor import Floor
 from gateway.clock import Clock, SystemClock
+from gateway.link.counters import Counters
 from gateway.link.port import Port
-from gateway.link.session import Counters, Session
+from gateway.link.session import Session
 from gateway.model import Authentication, Meter, MeterKeys, PortKind, PortSettings, Security
 from gateway.simulator import MeterSpec, VirtualClock, VirtualLine, VirtualMeter
 from gateway.wire import image_transfer

@@ -1,12 +1,10 @@
-"""One association with one meter, from SNRM to DISC: who repeats what, and for how long.
+"""One association with one meter, from SNRM to DISC: who both are, what may be asked, what an answer means.
 
 A `Session` owns no thread and no state that outlives it. Whatever goes wrong below raises a `MeterError`; after
 anything but an `AccessError` (the meter answered, with a refusal) the session is dead (`alive` is False) and what the
 meter did with the last request is open: open a new session and survey (invariant 1).
 
-Repetition (invariant 11): the link repeats by the rules of IEC 62056-46 (poll with RR after silence, send again only
-what N(R) shows missing), at most `attempts` times for one exchange. A request that the meter has received is therefore
-never executed twice, and nothing above the link repeats one.
+Nothing here repeats a request: `conversation.py` does where the link's rules allow it.
 """
 
 from __future__ import annotations
@@ -15,21 +13,19 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from gateway.clock import Clock
 from gateway.errors import (
     AccessError,
     AssociationError,
     CounterRefusedError,
-    CounterSpentError,
     GatewayError,
     LinkLostError,
     MeterError,
     SecurityError,
-    SilentError,
     WireError,
 )
+from gateway.link.conversation import BUSY_LIMIT_S, Conversation
+from gateway.link.counters import Counters
 from gateway.link.port import Port
 from gateway.model import (
     Authentication,
@@ -37,31 +33,16 @@ from gateway.model import (
     HlsCounter,
     Meter,
     MeterKeys,
-    PortKind,
     PortSettings,
     Security,
 )
 from gateway.wire import apdu, association, axdr, image_transfer, security
-from gateway.wire.client import Client
 from gateway.wire.cosem import ExceptionService, ExceptionState
-from gateway.wire.hdlc import Address, Parameters
-from gateway.wire.hdlc_client import HdlcClient
-from gateway.wire.wrapper import WrapperClient
 
-READ_LIMIT = 16 * 1024
-"""A whole window of the longest frames; more at once would only let a babbling line hold its worker up."""
-MAX_FRAMES_PER_ANSWER = 1024
-"""A meter that goes on sending valid frames without ever ending its answer is given up."""
 MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
 CLIENT_MAX_PDU = 0xFFFF
 PUBLIC_CLIENT = 16
-BUSY_LIMIT_S = 90.0
-"""So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
-COUNTER_RESERVE = 1024
-"""Counters taken at once; each reservation is a durable write."""
-MAX_COUNTER = 0xFFFF_FFFF - (1 << 20)
-"""Beyond this the key must be changed; the rest is kept for an operator who has to get in to do so."""
 
 _INVOKES = tuple(apdu.Invoke(number) for number in range(16))
 _Request = apdu.GetRequest | apdu.GetNextRequest | apdu.SetRequest | apdu.ActionRequest
@@ -76,37 +57,6 @@ _CONFORMANCE = (
     | association.Conformance.BLOCK_TRANSFER_WITH_GET
     | association.Conformance.PRIORITY
 )
-
-
-class Counters:
-    """Invocation counters of one meter: each is handed out once, ever. `reserve(n)` makes a range durable and
-    returns its first number (invariant 7)."""
-
-    def __init__(self, reserve: Callable[[int], int]) -> None:
-        self._reserve = reserve
-        self._next = self._end = 0
-
-    @property
-    def last(self) -> int:
-        """The counter that was handed out last; -1: none was."""
-        return self._next - 1
-
-    @property
-    def end(self) -> int:
-        """The end of what is reserved. Where the Store goes on at another number, somebody has raised it."""
-        return self._end
-
-    def next(self) -> int:
-        """A counter that was never used with this meter. Raises CounterSpentError when they run out."""
-        if self._next == self._end:
-            self._next = self._reserve(COUNTER_RESERVE)
-            self._end = self._next + COUNTER_RESERVE
-        if self._next > MAX_COUNTER:
-            raise CounterSpentError(
-                f"invocation counter {self._next} is near its end: the meter needs a new key"
-            )
-        self._next += 1
-        return self._next - 1
 
 
 class Session:
@@ -130,18 +80,14 @@ class Session:
         self.alive = False
         self.largest_block = 0
         """Octets of image in one block that fit the meter's PDU, ciphering included."""
-        self._port = port
         self._settings = settings
         self._meter = meter
         self._keys = keys
         self._title = system_title
         self._counters = counters
-        self._clock = clock
         self._random = random_octets
-        self._line_octet_s = _seconds_per_octet(settings)
         self._invoke = 0
-        self._heard = False
-        self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
+        self._conversation = Conversation(port, settings, meter, clock)
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
         self._image = apdu.obis(meter.profile.image_object)
@@ -150,20 +96,19 @@ class Session:
     @property
     def linked(self) -> bool:
         """The link to the meter stands; over the TCP wrapper nobody knows, and it counts as standing."""
-        return self._link.connected
+        return self._conversation.linked
 
     @property
     def delivered(self) -> bool:
         """The meter has acknowledged the last request: it has it, whether it answers or not."""
-        return self._heard and self._link.delivered
+        return self._conversation.delivered
 
     # -- the association ---------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Connect the link and associate. Raises SilentError, LinkLostError, PortError, AssociationError or
         SecurityError; the line is left as it is."""
-        self._port.discard()
-        self._connect()
+        self._conversation.connect()
         self._associate()
         self.alive = True
 
@@ -173,37 +118,16 @@ class Session:
         DISC ends the association along with the link (Green Book); the wrapper has no link to end, so there it is
         RLRQ."""
         associated, self.alive = self.alive, False
-        over_tcp = self._settings.framing is Framing.WRAPPER
-        if not self._link.connected or (over_tcp and not associated):
-            return
         with contextlib.suppress(GatewayError):
-            octets = self._link.send(self._release_request()) if over_tcp else self._link.disconnect()
-            self._port.write(octets)
-            self._listen(len(octets))
+            if self._settings.framing is Framing.HDLC:
+                self._conversation.disconnect()
+            elif associated:
+                self._conversation.exchange(self._release_request())
 
     def _release_request(self) -> bytes:
         """A ciphered association is released with a ciphered initiate inside, so that nobody else can end it."""
         initiate = b"" if self._protection is None else self._initiate_request()
         return association.encode_rlrq(association.Rlrq(initiate=initiate))
-
-    def _connect(self) -> None:
-        try:
-            self._handshake()
-        except LinkLostError:
-            if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
-                raise
-            # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
-            self._link = _make_link(self._settings, self._meter, send_parameters=False)
-            self._handshake()
-
-    def _handshake(self) -> None:
-        octets = self._link.connect()
-        if self._link.connected:
-            return
-        self._port.write(octets)
-        self._listen(len(octets))
-        if not self._link.connected:
-            self._recover(lambda _: self._link.connected)
 
     def _associate(self) -> None:
         ciphered = self._meter.security is not Security.NONE
@@ -224,7 +148,7 @@ class Session:
             authentication_value=value,
             initiate=self._initiate_request(),
         )
-        octets = self._exchange(self._link.send(association.encode_aarq(request)))
+        octets = self._exchange(association.encode_aarq(request))
         if octets[:1] in _EXCEPTIONS:
             raise self._exception(apdu.decode(octets))
         answer = association.decode_aare(octets)
@@ -366,13 +290,21 @@ class Session:
 
     def _plain_exchange(self, plain: bytes, *, counter: int | None = None) -> bytes:
         if self._protection is None:
-            return self._exchange(self._link.send(plain))
+            return self._exchange(plain)
         if counter is None:
             counter = self._counters.next()
         sealed = self._protection.seal(plain, counter)
-        answer = self._exchange(self._link.send(sealed))
+        answer = self._exchange(sealed)
         try:
             return self._protection.open(answer)
+        except MeterError:
+            self.alive = False
+            raise
+
+    def _exchange(self, apdu_octets: bytes) -> bytes:
+        """A meter may be at work on a request for long; whether it associates with us, it knows at once."""
+        try:
+            return self._conversation.exchange(apdu_octets, patience_s=BUSY_LIMIT_S if self.alive else 0.0)
         except MeterError:
             self.alive = False
             raise
@@ -419,76 +351,6 @@ class Session:
         self.alive = False
         return WireError(f"an answer of another kind: {type(answer).__name__}")
 
-    # -- octets and time -----------------------------------------------------------------------------------------
-
-    def _exchange(self, octets: bytes) -> bytes:
-        """Write, and wait for the APDU that answers."""
-        try:
-            self._port.write(octets)
-            answer = self._listen(len(octets))
-            if answer is None:
-                answer = self._recover(lambda answer: answer is not None)
-            assert answer is not None
-        except MeterError:
-            self.alive = False
-            raise
-        return answer
-
-    def _recover(self, satisfied: Callable[[bytes | None], bool]) -> bytes | None:
-        """After a first silence: what the link's rules say, until the attempts of the port are used up."""
-        give_up_s = self._clock.monotonic() + (BUSY_LIMIT_S if self.alive else 0.0)
-        for attempt in Retrying(
-            stop=stop_after_attempt(max(1, self._settings.attempts - 1)),
-            retry=retry_if_exception_type(SilentError),
-            sleep=self._clock.sleep,
-            reraise=True,
-        ):
-            with attempt:
-                return self._poll(satisfied, give_up_s)
-        raise AssertionError("tenacity ends by returning or raising")
-
-    def _poll(self, satisfied: Callable[[bytes | None], bool], give_up_s: float) -> bytes | None:
-        """Ask again as the link's rules say. A meter at work whose link answers is asked on until `give_up_s`: that
-        is no failed attempt. Whether it associates with us, it knows at once."""
-        heard = self._settings.attempts > 1
-        while heard and (octets := self._link.timed_out()):
-            self._port.write(octets)
-            answer = self._listen(len(octets))
-            if satisfied(answer):
-                return answer
-            heard = self._heard and self._clock.monotonic() < give_up_s
-        raise SilentError(
-            f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
-            f"{self._settings.response_timeout_s:g} s each"
-        )
-
-    def _listen(self, written: int) -> bytes | None:
-        """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
-        frame of the meter starts the time anew, noise does not."""
-        wait_s = self._settings.response_timeout_s + self._line_octet_s * self._meter.profile.max_info
-        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
-        before = self._link.connected, self._link.disconnected
-        frames = 0
-        self._heard = False
-        while (left_s := deadline_s - self._clock.monotonic()) > 0:
-            octets = self._port.read(READ_LIMIT, left_s)
-            if not octets:
-                continue
-            write, answer, heard = self._link.receive(octets)
-            if write:
-                self._port.write(write)
-            if answer is not None or (self._link.connected, self._link.disconnected) != before:
-                return answer
-            if heard:
-                self._heard = True
-                frames += 1
-                if frames > MAX_FRAMES_PER_ANSWER:
-                    raise SilentError(
-                        f"meter {self._meter.id} sends frame after frame and never ends its answer"
-                    )
-                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
-        return None
-
 
 def read_public_counter(
     port: Port,
@@ -522,26 +384,6 @@ def _as_public(meter: Meter) -> Meter:
         security=Security.NONE,
         dedicated_key=False,
     )
-
-
-def _make_link(settings: PortSettings, meter: Meter, *, send_parameters: bool) -> Client:
-    if settings.framing is Framing.WRAPPER:
-        return WrapperClient(meter.client, meter.logical_address)
-    profile = meter.profile
-    lower = None if meter.address_bytes == 1 else meter.physical_address
-    return HdlcClient(
-        Address(meter.logical_address, lower, meter.address_bytes),
-        meter.client,
-        proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
-        send_parameters=send_parameters,
-    )
-
-
-def _seconds_per_octet(settings: PortSettings) -> float:
-    """Start, eight data and stop bit, and the parity bit where there is one."""
-    if settings.kind is PortKind.TCP:
-        return 0.0
-    return (10.0 if settings.parity == "none" else 11.0) / settings.baud
 
 
 def _check_accepted(answer: association.Aare) -> None:

@@ -29,8 +29,9 @@ from gateway.errors import (
     SilentError,
     WireError,
 )
+from gateway.link.counters import Counters
 from gateway.link.port import Port
-from gateway.link.session import Counters, Session, read_public_counter
+from gateway.link.session import Session, read_public_counter
 from gateway.model import Authentication, Meter, MeterKeys, PortSettings, Security
 from gateway.store import Store
 from gateway.store.parking import refusal

@@ -7,7 +7,7 @@ import pytest
 from support.desk import Fuse, PowerCut, command, open_fused, open_store
 
 from gateway.errors import Code, CounterSpentError, ParkedError, StateError
-from gateway.link.session import MAX_COUNTER
+from gateway.link.counters import LAST
 from gateway.model import MeterKeys, ReplyStatus
 from gateway.simulator.clock import VirtualClock
 from gateway.store.counters import read_counters
@@ -152,7 +152,7 @@ def test_a_counter_never_leads_back_not_even_for_an_operator(store, clock):
 
 
 def test_the_last_counters_are_kept_for_whoever_must_change_the_key(store, clock):
-    assert HIGHEST_SEED == MAX_COUNTER == 2**32 - 1 - 2**20
+    assert HIGHEST_SEED == LAST == 2**32 - 1 - 2**20
     with pytest.raises(CounterSpentError):
         adopt(store, clock, HIGHEST_SEED + 1)
     assert adopt(store, clock, HIGHEST_SEED).status is ReplyStatus.DONE

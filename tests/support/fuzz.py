@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from support.vectors import all_vectors
 
 from gateway.errors import SecurityError, WireError
-from gateway.link.session import READ_LIMIT
+from gateway.link.conversation import READ_LIMIT
 from gateway.wire import apdu, association, axdr, image_transfer
 from gateway.wire.hdlc import Address, FrameReader, Parameters, encode_frame
 from gateway.wire.hdlc_client import HdlcClient

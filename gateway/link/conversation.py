@@ -1,0 +1,165 @@
+"""Octets and time: one APDU for another with one meter, over HDLC or the TCP wrapper.
+
+Repetition (invariant 11): the link repeats by the rules of IEC 62056-46 (poll with RR after silence, send again only
+what N(R) shows missing), at most `attempts` times for one exchange. A request that the meter has received is therefore
+never executed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from gateway.clock import Clock
+from gateway.errors import LinkLostError, SilentError
+from gateway.link.port import Port
+from gateway.model import Framing, Meter, PortKind, PortSettings
+from gateway.wire.client import Client
+from gateway.wire.hdlc import Address, Parameters
+from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.wrapper import WrapperClient
+
+READ_LIMIT = 16 * 1024
+"""A whole window of the longest frames; more at once would only let a babbling line hold its worker up."""
+MAX_FRAMES_PER_ANSWER = 1024
+"""A meter that goes on sending valid frames without ever ending its answer is given up."""
+BUSY_LIMIT_S = 90.0
+"""So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
+
+
+class Conversation:
+    """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError."""
+
+    def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock) -> None:
+        self._port = port
+        self._settings = settings
+        self._meter = meter
+        self._clock = clock
+        self._line_octet_s = _seconds_per_octet(settings)
+        self._heard = False
+        self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
+
+    @property
+    def linked(self) -> bool:
+        """The link to the meter stands; over the TCP wrapper nobody knows, and it counts as standing."""
+        return self._link.connected
+
+    @property
+    def delivered(self) -> bool:
+        """The meter has acknowledged the last request: it has it, whether it answers or not."""
+        return self._heard and self._link.delivered
+
+    def connect(self) -> None:
+        """Set up the link, on a line that is cleared first."""
+        self._port.discard()
+        try:
+            self._handshake()
+        except LinkLostError:
+            if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
+                raise
+            # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
+            self._link = _make_link(self._settings, self._meter, send_parameters=False)
+            self._handshake()
+
+    def disconnect(self) -> None:
+        """End the link, where there is one."""
+        if self._link.connected:
+            octets = self._link.disconnect()
+            self._port.write(octets)
+            self._listen(len(octets))
+
+    def exchange(self, apdu: bytes, *, patience_s: float = 0.0) -> bytes:
+        """Send an APDU, and wait for the one that answers. `patience_s`: how long a meter whose link answers may be
+        at work on it, beyond the time-outs of the port."""
+        octets = self._link.send(apdu)
+        self._port.write(octets)
+        answer = self._listen(len(octets))
+        if answer is None:
+            answer = self._recover(lambda answer: answer is not None, patience_s)
+        assert answer is not None
+        return answer
+
+    def _handshake(self) -> None:
+        octets = self._link.connect()
+        if self._link.connected:
+            return
+        self._port.write(octets)
+        self._listen(len(octets))
+        if not self._link.connected:
+            self._recover(lambda _: self._link.connected, 0.0)
+
+    def _recover(self, satisfied: Callable[[bytes | None], bool], patience_s: float) -> bytes | None:
+        """After a first silence: what the link's rules say, until the attempts of the port are used up."""
+        give_up_s = self._clock.monotonic() + patience_s
+        for attempt in Retrying(
+            stop=stop_after_attempt(max(1, self._settings.attempts - 1)),
+            retry=retry_if_exception_type(SilentError),
+            sleep=self._clock.sleep,
+            reraise=True,
+        ):
+            with attempt:
+                return self._poll(satisfied, give_up_s)
+        raise AssertionError("tenacity ends by returning or raising")
+
+    def _poll(self, satisfied: Callable[[bytes | None], bool], give_up_s: float) -> bytes | None:
+        """Ask again as the link's rules say. A meter at work whose link answers is asked on until `give_up_s`: that
+        is no failed attempt."""
+        heard = self._settings.attempts > 1
+        while heard and (octets := self._link.timed_out()):
+            self._port.write(octets)
+            answer = self._listen(len(octets))
+            if satisfied(answer):
+                return answer
+            heard = self._heard and self._clock.monotonic() < give_up_s
+        raise SilentError(
+            f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
+            f"{self._settings.response_timeout_s:g} s each"
+        )
+
+    def _listen(self, written: int) -> bytes | None:
+        """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
+        frame of the meter starts the time anew, noise does not."""
+        wait_s = self._settings.response_timeout_s + self._line_octet_s * self._meter.profile.max_info
+        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
+        before = self._link.connected, self._link.disconnected
+        frames = 0
+        self._heard = False
+        while (left_s := deadline_s - self._clock.monotonic()) > 0:
+            octets = self._port.read(READ_LIMIT, left_s)
+            if not octets:
+                continue
+            write, answer, heard = self._link.receive(octets)
+            if write:
+                self._port.write(write)
+            if answer is not None or (self._link.connected, self._link.disconnected) != before:
+                return answer
+            if heard:
+                self._heard = True
+                frames += 1
+                if frames > MAX_FRAMES_PER_ANSWER:
+                    raise SilentError(
+                        f"meter {self._meter.id} sends frame after frame and never ends its answer"
+                    )
+                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
+        return None
+
+
+def _make_link(settings: PortSettings, meter: Meter, *, send_parameters: bool) -> Client:
+    if settings.framing is Framing.WRAPPER:
+        return WrapperClient(meter.client, meter.logical_address)
+    profile = meter.profile
+    lower = None if meter.address_bytes == 1 else meter.physical_address
+    return HdlcClient(
+        Address(meter.logical_address, lower, meter.address_bytes),
+        meter.client,
+        proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
+        send_parameters=send_parameters,
+    )
+
+
+def _seconds_per_octet(settings: PortSettings) -> float:
+    """Start, eight data and stop bit, and the parity bit where there is one."""
+    if settings.kind is PortKind.TCP:
+        return 0.0
+    return (10.0 if settings.parity == "none" else 11.0) / settings.baud
