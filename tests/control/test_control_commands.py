@@ -85,9 +85,9 @@ def test_octets_that_are_no_command_are_answered_all_the_same(desk, raw, message
 
 @pytest.mark.parametrize("change, message", [
     ({"v": 2}, "v:"),
-    ({"v": None}, "found no \'v\'"),
-    ({"issued": None}, "found no \'issued\'"),
-    ({"expires": None}, "found no \'expires\'"),
+    ({"v": None}, "found no 'v'"),
+    ({"issued": None}, "found no 'issued'"),
+    ({"expires": None}, "found no 'expires'"),
     ({"issued": "yesterday"}, "issued:"),
     ({"issued": "2026-02-30T00:00:00Z"}, "issued: day is out of range"),
     ({"issued": "2026-01-01T00:00:00+02:00"}, "issued:"),
