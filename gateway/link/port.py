@@ -73,9 +73,18 @@ class SerialPort:
 
     def write(self, octets: bytes) -> None:
         try:
-            self._serial.write(octets)
+            rest = octets[self._taken_at_once(octets) :]
+            if rest:
+                self._serial.write(rest)
         except (serial.SerialException, OSError) as error:
             raise PortError(f"cannot write to {self._name}: {error}", detail=_errno(error)) from None
+
+    def _taken_at_once(self, octets: bytes) -> int:
+        """How many octets the driver takes without waiting: usually all, and then nobody has to wait for room."""
+        try:
+            return os.write(self._fd, octets)
+        except BlockingIOError:
+            return 0
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         try:
