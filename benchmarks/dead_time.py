@@ -45,10 +45,12 @@ def figure() -> Figure:
         with Gateway(directory, [Line(line.address, [CIPHERED])], watched=moments) as gateway:
             gateway.order("bench", gateway.store_image(image))
             await_update(gateway)
-        written_at = array("q", moments.read_bytes())
+        writes = array("q", moments.read_bytes())
+    begun_at, written_at = writes[::2], writes[1::2]
     dead_us = []
     for answered in line.answered_at:
-        following = bisect_left(written_at, answered)
+        # A request may be answered before its writer knows that it was written, but not before it began to write.
+        following = bisect_left(begun_at, answered)
         dead_us.append((written_at[following] - answered) / 1e3)
     return Figure(
         "dead_time_us",

@@ -1,6 +1,7 @@
 """`python -m benchmarks.watched FILE run ...`: the command `meter-gateway`, and when it wrote to serial lines.
 
-Each write leaves its moment (monotonic, ns), taken when the octets are out; they go to FILE when the process ends.
+Each write leaves two moments (monotonic, ns): when it was ordered, and when the octets were out. They go to FILE when
+the process ends.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ _write = SerialPort.write
 
 
 def _watched(self: SerialPort, octets: bytes) -> None:
+    begin = time.monotonic_ns()
     _write(self, octets)
-    _moments.append(time.monotonic_ns())
+    _moments.extend((begin, time.monotonic_ns()))
 
 
 if __name__ == "__main__":
