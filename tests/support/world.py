@@ -2,7 +2,9 @@
 
 Every actor (worker, supplier, uplink) is the real one with its own local time; the one whose turn comes first is
 stepped. The same seed gives the same run. `power_fails_at` numbers commits: at each of them the gateway dies before or
-after it, everything in memory is gone, and it starts again on what the disk has.
+after it, everything in memory is gone, and it starts again on what the disk has. At those of `disk_full_at` the disk
+has no room; whatever error of the project's own tree leaves a step is in `escaped`, and its actor pauses, as in
+`gateway.daemon.actors`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,12 @@ from support.sim_broker import SimBroker
 
 from gateway.board import SUPPLIER, UPLINK, Board, port_actor
 from gateway.control.commands import Controller, Origin, OriginKind
+from gateway.errors import GatewayError
 from gateway.model import (
     CommandSettings,
     Config,
     FirmwareSettings,
+    Framing,
     GatewaySettings,
     Image,
     Meter,
@@ -38,7 +42,7 @@ from gateway.model import (
     StepReport,
     Trust,
 )
-from gateway.simulator import NONE, Faults, MeterSpec, VirtualClock, VirtualLine, VirtualMeter
+from gateway.simulator import NONE, Faults, MeterSpec, Noise, VirtualClock, VirtualLine, VirtualMeter
 from gateway.store import Store
 from gateway.store.documents import time_text
 from gateway.supplier import Supplier
@@ -49,6 +53,9 @@ from gateway.worker import Worker
 BASE = "mgw/v1/gw-sim"
 SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
 STEP_LIMIT = 2_000_000
+TCP_BAUD = 1_000_000
+AFTER_ERROR_S = 10.0
+"""As in `gateway.daemon.actors`."""
 NEVER_S = float("inf")
 
 
@@ -99,11 +106,14 @@ class Power:
     """Fails at the given numbers of commits, alternately before and after the commit."""
 
     fails_at: frozenset[int] = frozenset()
+    disk_full_at: frozenset[int] = frozenset()
     commits: int = 0
     cuts: int = 0
 
     def commit(self, really: Callable[[], None]) -> None:
         self.commits += 1
+        if self.commits in self.disk_full_at:
+            raise sqlite3.OperationalError("database or disk is full")
         if self.commits not in self.fails_at:
             really()
             return
@@ -126,6 +136,7 @@ class SimMeter:
     """The logical device name that is configured: the meter's own, none, or this one."""
     keys: MeterKeys | None = None
     """The keys that are configured, where they are not the meter's own."""
+    dedicated_key: bool = False
 
 
 class _Actor:
@@ -159,17 +170,21 @@ class World:
         baud: int = 9600,
         broker_loses: float = 0.0,
         power_fails_at: frozenset[int] = frozenset(),
-        allow_image: bool = True,
+        disk_full_at: frozenset[int] = frozenset(),
+        wrapper_ports: frozenset[str] = frozenset(),
     ) -> None:
+        """`wrapper_ports`: those that are TCP with the wrapper, one meter each. TCP knows no noise: of `line_faults`
+        they have the cuts alone."""
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
-        self.power = Power(power_fails_at)
+        self.power = Power(power_fails_at, disk_full_at)
+        self.escaped: list[GatewayError] = []
         self.sentences: list[str] = []
         self._directory = directory
         self._chance = chance
         self._sims = meters
-        self._allow_image = allow_image
+        self._wrapper_ports = wrapper_ports
         self._shared = _ActingClock()
         self._now_s = 0.0
         self._clocks = {
@@ -183,7 +198,7 @@ class World:
         self.lines = {
             port: VirtualLine(
                 [self.meters[sim.id] for sim in meters if sim.port == port],
-                self._clocks[port], baud=baud, faults=line_faults, seed=seed,
+                self._clocks[port], seed=seed, **self._medium(port, line_faults, baud),
             )
             for port in {meter.port for meter in meters}
         }  # fmt: skip
@@ -249,6 +264,7 @@ class World:
         """Step whoever is earliest until `until` holds. Fails when `limit_s` of virtual time has passed."""
         for _ in range(STEP_LIMIT):
             if until():
+                assert self.power.disk_full_at or not self.escaped, f"left a step: {self.escaped}"
                 return
             due = [actor.due_s(self._now_s) for actor in self._actors]
             due_s = min(due)
@@ -264,6 +280,13 @@ class World:
             lambda: self.campaign(campaign_id).get("state") in ends and not self.store.outbox_batch(0, 1),
             **limits,
         )
+
+    def shut_down(self) -> None:
+        """Stop the gateway in order, as systemd does, and start it again."""
+        for name, worker in self._workers.items():
+            self._shared.acting = self._clocks[name]
+            worker.close()
+        self.cut_power()
 
     def cut_power(self) -> None:
         """Everything in memory is gone; the gateway starts again a few seconds later."""
@@ -284,6 +307,15 @@ class World:
         except PowerCut:
             self.sentences.append("-- power cut --")
             self.cut_power()
+            return
+        except GatewayError as error:
+            self.escaped.append(error)
+            self.sentences.append(
+                f"{actor.clock.monotonic():10.3f} {actor.name}: left the step: {error.message}"
+            )
+            # The pause hears no bell, hence by the actor's own clock.
+            actor.clock.advance(AFTER_ERROR_S)
+            actor.wake_at = actor.clock.monotonic()
             return
         actor.wake_at = report.wake_at
         self.sentences.append(f"{actor.clock.monotonic():10.3f} {actor.name}: {report.sentence}")
@@ -328,8 +360,9 @@ class World:
             _Actor(UPLINK, self._clocks[UPLINK], uplink.step, board.bell(UPLINK)),
             _Actor(SUPPLIER, self._clocks[SUPPLIER], supplier.step, board.bell(SUPPLIER)),
         ]
+        self._workers: dict[str, Worker] = {}
         for port in config.ports:
-            worker = Worker(
+            worker = self._workers[port.name] = Worker(
                 port, meters={meter.id: meter for meter in config.meters}, keys=config.keys,
                 system_title=SYSTEM_TITLE, store=self.store, images=images, board=board,
                 clock=self._clocks[port.name], open_port=lambda port: self.lines[port.name].reopen(),
@@ -350,10 +383,21 @@ class World:
             mqtt=MqttSettings(url="mqtt://127.0.0.1"),
             commands=CommandSettings(),
             firmware=FirmwareSettings(trust=Trust.DIGEST),
-            ports=tuple(PortSettings(port, PortKind.RS485, device="sim") for port in self.lines),
+            ports=tuple(self._port(port) for port in self.lines),
             meters=tuple(_configured(sim) for sim in self._sims),
             keys={sim.id: sim.spec.keys if sim.keys is None else sim.keys for sim in self._sims},
         )
+
+    def _port(self, name: str) -> PortSettings:
+        if name in self._wrapper_ports:
+            return PortSettings(name, PortKind.TCP, address="sim:4059", framing=Framing.WRAPPER)
+        return PortSettings(name, PortKind.RS485, device="sim")
+
+    def _medium(self, port: str, faults: Faults, baud: int) -> dict[str, Any]:
+        if port not in self._wrapper_ports:
+            return {"faults": faults, "baud": baud}
+        quiet = replace(faults, to_meter=Noise(), to_gateway=Noise())
+        return {"faults": quiet, "baud": TCP_BAUD, "framing": Framing.WRAPPER}
 
 
 def _configured(sim: SimMeter) -> Meter:
@@ -363,6 +407,7 @@ def _configured(sim: SimMeter) -> Meter:
         id=sim.id, port=sim.port, physical_address=spec.address.lower or 0, logical_address=spec.address.upper,
         address_bytes=spec.address.octets, client=spec.client, authentication=spec.authentication,
         security=spec.security, logical_device_name=name, profile=sim.profile,
+        dedicated_key=sim.dedicated_key,
     )  # fmt: skip
 
 
