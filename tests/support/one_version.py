@@ -29,7 +29,7 @@ class OneVersion:
         self._refusal = refusal
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = [self._listener]
-        self._threads = [threading.Thread(target=self._listen)]
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class OneVersion:
             _carry(client, broker)
 
     def _begin(self, work: Callable[..., None], *given: socket.socket) -> None:
-        self._threads.append(threading.Thread(target=work, args=given))
+        self._threads.append(threading.Thread(target=work, args=given, daemon=True))
         self._threads[-1].start()
 
 

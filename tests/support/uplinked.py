@@ -97,7 +97,7 @@ class Gateway:
 
     def start(self) -> None:
         self._ending.clear()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a failed test does not stop it
         self._thread.start()
 
     def _run(self) -> None:

@@ -245,7 +245,7 @@ def test_a_subscription_that_is_denied_is_told() -> None:
                 connection.sendall(b"\x90\x03" + packet_id + b"\x80")
                 connection.recv(1000)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         ours = Ours(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
         ours.broker.connect(WILL)

@@ -239,7 +239,7 @@ def test_a_broker_that_sends_rubbish_is_lost_and_breaks_nothing(octets: bytes) -
                 connection.sendall(octets)
                 time.sleep(0.1)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         ours = Ours(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
         ours.broker.connect(WILL)
