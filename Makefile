@@ -9,6 +9,8 @@
 #   make bench     what it costs, one JSON object a line on stdout (a few minutes; benchmarks/__init__.py)
 #   make endurance the figures that take long, in the same lines
 #   make deb       the Debian package in dist/; installs what the build needs where it is run by root
+#   make test-package
+#                  install, update, kill, upgrade, reboot and purge it in containers of Debian 12 and 13; as root
 #   make format    put the code in order
 #   make clean     remove what was made here
 
@@ -19,7 +21,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb test-package format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: style test-newest
@@ -68,6 +70,9 @@ endurance:
 
 deb:
 	debian/tools/make_deb
+
+test-package:
+	tests/package/run
 
 format: venv
 	$(BIN)/ruff check --fix

@@ -111,6 +111,8 @@ def daemon(config: Path, log: Path) -> Iterator[Process]:
         for key, value in os.environ.items()
         if key not in ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY")
     }
+    # Installed from a package, the modules are where this Python would not look for them.
+    env["PYTHONPATH"] = str(Path(__file__).parents[2])
     process = Process(
         "the gateway", [sys.executable, "-m", "gateway", "run", "--config", str(config)], log, env
     )

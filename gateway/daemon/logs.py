@@ -48,6 +48,7 @@ class JournalHandler(logging.Handler):
         try:
             self._send(
                 self.format(record),
+                SYSLOG_IDENTIFIER="meter-gateway",
                 PRIORITY=str(_priority(record)),
                 LOGGER=record.name,
                 THREAD_NAME=record.threadName or "",
