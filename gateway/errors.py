@@ -229,6 +229,12 @@ class AssociationError(MeterError):
     code = Code.T_ASSOCIATION
 
 
+class NotNowError(AssociationError):
+    """The meter is there and refuses for the moment only (AARE result 2, temporary-failure)."""
+
+    retryable = True
+
+
 class SecurityError(MeterError):
     """A wrong password, proof, tag, key or counter. Never retried by itself: it parks the meter (invariant 11)."""
 

@@ -199,7 +199,8 @@ def _host(value: Any) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        return _matching(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", text).lower()
+        label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})"
+        return _matching(rf"(?=.{{1,253}}$){label}([.]{label})*[.]?", text).lower()
 
 
 HOST = Kind("a host name or address, without port", _host)

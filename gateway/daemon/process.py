@@ -98,6 +98,7 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._look_at_clock()
         self._store.fail_running_errands()
+        self._store.name_keys(self._config.keys, self._config.gateway.system_title)
         self._store.unpark_changed(
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from gateway.clock import Clock
 from gateway.errors import LinkLostError, SilentError
@@ -24,8 +24,15 @@ READ_LIMIT = 16 * 1024
 """A whole window of the longest frames; more at once would only let a babbling line hold its worker up."""
 MAX_FRAMES_PER_ANSWER = 1024
 """A meter that goes on sending valid frames without ever ending its answer is given up."""
+EXCHANGE_LIMIT_S = 100.0
+"""So long one exchange may take in all, beyond the time on the line: a meter that sends octet by octet is given up
+before its worker counts as hanging."""
 BUSY_LIMIT_S = 90.0
 """So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
+
+
+_PUSHES = (b"\x0f", b"\xc2", b"\xca", b"\xd2")
+"""data-notification and event-notification, plain and ciphered: meters send them unasked, and they answer nothing."""
 
 
 class Conversation:
@@ -38,6 +45,7 @@ class Conversation:
         self._clock = clock
         self._line_octet_s = _seconds_per_octet(settings)
         self._heard = False
+        self._end_s = float("inf")
         self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
 
     @property
@@ -65,6 +73,7 @@ class Conversation:
     def disconnect(self) -> None:
         """End the link, where there is one."""
         if self._link.connected:
+            self._begin(0)
             octets = self._link.disconnect()
             self._port.write(octets)
             self._listen(len(octets))
@@ -72,7 +81,10 @@ class Conversation:
     def exchange(self, apdu: bytes, *, patience_s: float = 0.0) -> bytes:
         """Send an APDU, and wait for the one that answers. `patience_s`: how long a meter whose link answers may be
         at work on it, beyond the time-outs of the port."""
+        while self._link.receive(b"").apdu is not None:
+            pass  # what came late, or unasked, is not the answer to this
         octets = self._link.send(apdu)
+        self._begin(len(octets))
         self._port.write(octets)
         answer = self._listen(len(octets))
         if answer is None:
@@ -80,10 +92,15 @@ class Conversation:
         assert answer is not None
         return answer
 
+    def _begin(self, written: int) -> None:
+        line_s = self._line_octet_s * (written + 2 * self._meter.profile.max_info)
+        self._end_s = self._clock.monotonic() + EXCHANGE_LIMIT_S + line_s
+
     def _handshake(self) -> None:
         octets = self._link.connect()
         if self._link.connected:
             return
+        self._begin(len(octets))
         self._port.write(octets)
         self._listen(len(octets))
         if not self._link.connected:
@@ -94,7 +111,7 @@ class Conversation:
         give_up_s = self._clock.monotonic() + patience_s
         for attempt in Retrying(
             stop=stop_after_attempt(max(1, self._settings.attempts - 1)),
-            retry=retry_if_exception_type(SilentError),
+            retry=retry_if_exception(_is_silence),
             sleep=self._clock.sleep,
             reraise=True,
         ):
@@ -132,17 +149,24 @@ class Conversation:
             write, answer, heard = self._link.receive(octets)
             if write:
                 self._port.write(write)
+            while answer is not None and answer[:1] in _PUSHES:
+                answer = self._link.receive(b"").apdu
             if answer is not None or (self._link.connected, self._link.disconnected) != before:
                 return answer
             if heard:
                 self._heard = True
                 frames += 1
-                if frames > MAX_FRAMES_PER_ANSWER:
+                if frames > MAX_FRAMES_PER_ANSWER or self._clock.monotonic() > self._end_s:
                     raise SilentError(
                         f"meter {self._meter.id} sends frame after frame and never ends its answer"
                     )
                 deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
         return None
+
+
+def _is_silence(error: BaseException) -> bool:
+    """A link that the meter says is gone is not found by asking again."""
+    return isinstance(error, SilentError) and not isinstance(error, LinkLostError)
 
 
 def _make_link(settings: PortSettings, meter: Meter, *, send_parameters: bool) -> Client:

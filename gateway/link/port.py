@@ -128,7 +128,7 @@ class TcpPort:
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         if self._socket is None:
-            return b""
+            raise LinkLostError(f"there is no connection to {self._text()}")
         try:
             if not select.select((self._socket,), (), (), timeout_s)[0]:
                 return b""
@@ -154,7 +154,7 @@ class TcpPort:
     def _connect(self) -> socket.socket:
         try:
             connection = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise PortError(f"cannot connect to {self._text()}: {error}", detail=_errno(error)) from None
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection

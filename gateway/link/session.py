@@ -21,10 +21,11 @@ from gateway.errors import (
     GatewayError,
     LinkLostError,
     MeterError,
+    NotNowError,
     SecurityError,
     WireError,
 )
-from gateway.link.conversation import BUSY_LIMIT_S, Conversation
+from gateway.link.conversation import BUSY_LIMIT_S, EXCHANGE_LIMIT_S, Conversation
 from gateway.link.counters import Counters
 from gateway.link.port import Port
 from gateway.model import (
@@ -85,8 +86,10 @@ class Session:
         self._keys = keys
         self._title = system_title
         self._counters = counters
+        self._clock = clock
         self._random = random_octets
         self._invoke = 0
+        self._proving = False
         self._conversation = Conversation(port, settings, meter, clock)
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
@@ -191,10 +194,12 @@ class Session:
             counter=self._counters.next(),
             challenge=answer.challenge,
         )
+        self._proving = True
         try:
             returned = self._act(_ASSOCIATION, axdr.octet_string(proof), counter=outer)
         except AccessError as error:
             raise SecurityError("the meter does not accept our proof", detail=error.detail) from None
+        self._proving = False
         if returned is None or not isinstance(returned.value, bytes):
             raise SecurityError("the meter gave no proof of itself")
         security.check_gmac_proof(
@@ -268,6 +273,7 @@ class Session:
 
     def _get_blocks(self, invoke: apdu.Invoke, answer: apdu.GetBlockResponse) -> bytes:
         raw = bytearray()
+        give_up_s = self._clock.monotonic() + EXCHANGE_LIMIT_S
         while True:
             if answer.result is not None:
                 raise _refusal("GET", answer.result)
@@ -277,6 +283,9 @@ class Session:
                 raise WireError(f"an answer of more than {MAX_ANSWER_OCTETS} octets")
             if answer.last:
                 return bytes(raw)
+            if not answer.raw or self._clock.monotonic() > give_up_s:
+                self.alive = False
+                raise WireError(f"an answer that does not end: {len(raw)} octets in {answer.number} blocks")
             following = self._request(apdu.GetNextRequest(invoke, answer.number))
             if not isinstance(following, apdu.GetBlockResponse):
                 raise self._unexpected(following)
@@ -338,6 +347,8 @@ class Session:
                 | apdu.ConfirmedServiceError(choice=0, value=6)
             ):
                 return SecurityError("the meter cannot decipher us", detail=detail)
+            case _ if self._proving:
+                return SecurityError("the meter does not accept our proof", detail=detail)
             case apdu.ExceptionResponse(state=ExceptionState.SERVICE_NOT_ALLOWED):
                 return LinkLostError("the meter has no association with us", detail=detail)
             case _:
@@ -393,7 +404,8 @@ def _check_accepted(answer: association.Aare) -> None:
     detail = f"AARE result {answer.result}, diagnostic {answer.diagnostic}"
     if answer.diagnostic == association.Diagnostic.AUTHENTICATION_FAILURE:
         raise SecurityError("the meter refuses our authentication", detail=detail)
-    raise AssociationError(f"the meter refuses the association: {detail}", detail=detail)
+    refusal = NotNowError if answer.result == association.Result.REJECTED_TRANSIENT else AssociationError
+    raise refusal(f"the meter refuses the association: {detail}", detail=detail)
 
 
 def _refusal(service: str, result: int) -> AccessError:

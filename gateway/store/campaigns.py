@@ -37,6 +37,7 @@ CAN_BE_CANCELLED = frozenset({
 })  # fmt: skip
 """Until activation is decided; from then on the meter does as it was told (contract)."""
 
+LONGEST_PAUSE = timedelta(hours=1)
 FULL_OUTBOX_WAIT = timedelta(seconds=10)
 """When a worker looks again while the outbox is too full to go on."""
 
@@ -224,8 +225,11 @@ class Campaigns(Commands):
         (campaign and meter ids). None as well while the outbox is too full to tell what would happen."""
         if self.outbox_full():
             return None
-        query = f"{_DUE} AND (next_try_at IS NULL OR next_try_at <= ?) ORDER BY jobs.number"
-        for row in self._rows(query, port, moment_text(now)):
+        # A try that lies further ahead than any pause was set by a clock that was wrong.
+        query = (
+            f"{_DUE} AND (next_try_at IS NULL OR next_try_at <= ? OR next_try_at > ?) ORDER BY jobs.number"
+        )
+        for row in self._rows(query, port, moment_text(now), moment_text(now + LONGEST_PAUSE)):
             if (row["campaign_id"], row["meter_id"]) not in busy:
                 return _job(row)
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.board import Board
 from gateway.clock import Clock
 from gateway.errors import CounterSpentError, StateError, StoreError
+from gateway.model import MeterKeys
 from gateway.store.database import Database
 from gateway.store.rows import insert
 
@@ -28,25 +29,41 @@ END = 2**32
 """Invocation counters have 32 bits (Green Book, security suite 0: the IV is system title and counter)."""
 
 
+def key_name(keys: MeterKeys, system_title: bytes) -> str:
+    """What counters are kept under: the key itself, and who uses it, not the meter. Two meters with one key share a
+    sequence, and a meter with a new name goes on with its old one; either way no nonce comes twice."""
+    return f"key-{hashlib.sha256(system_title + keys.encryption_key).hexdigest()[:32]}"
+
+
 class Counters(Database):
-    """The next counter of each meter that no message has used."""
+    """The next counter that no message has used, of each encryption key."""
 
     def __init__(self, state_dir: Path, clock: Clock, board: Board | None) -> None:
         super().__init__(state_dir, clock, board)
         self._second_path = state_dir / FILE_NAME
+        self._key_names: dict[str, str] = {}
         self._counters = self._merged()
 
+    def name_keys(self, keys: Mapping[str, MeterKeys], system_title: bytes) -> None:
+        """At start: which meters share a key, and so a sequence of counters. A meter without a key has its own."""
+        self._key_names = {
+            meter_id: key_name(own, system_title) for meter_id, own in keys.items() if own.encryption_key
+        }
+
     def counter(self, meter_id: str) -> int | None:
-        """The next counter that was never used, or None: not known here."""
+        """The next counter that was never used with the meter's key, or None: not known here."""
         with self._writing:
-            return self._counters.get(meter_id)
+            return self._counters.get(self._sequence(meter_id))
+
+    def _sequence(self, meter_id: str) -> str:
+        return self._key_names.get(meter_id, meter_id)
 
     def reserve_counters(self, meter_id: str, count: int) -> int:
         """Set `count` counters aside for the caller, the first of which is returned: durable before return, none
         of them is ever given out again. Raises StateError where no counter is known (seed it first) and
         CounterSpentError where fewer than `count` are left."""
         with self._writing:
-            first = self._counters.get(meter_id)
+            first = self.counter(meter_id)
             if first is None:
                 raise StateError(f"no invocation counter is known for {meter_id}")
             self._raise_to(meter_id, first + count)
@@ -61,27 +78,28 @@ class Counters(Database):
             raise CounterSpentError(
                 f"the invocation counter of {meter_id} is used up: {value} is beyond 32 bits"
             )
-        wanted = {**self._counters, meter_id: value}
+        sequence = self._sequence(meter_id)
+        wanted = {**self._counters, sequence: value}
         write_counters(self._second_path, wanted)
         with self._transaction() as database:
-            insert(database, "counters", {"meter_id": meter_id, "next": value}, verb="REPLACE")
+            insert(database, "counters", {"sequence": sequence, "next": value}, verb="REPLACE")
             also(database)
         self._counters = wanted
 
     def _merged(self) -> dict[str, int]:
         """What both places know, the higher of each; brought up to date where one has less."""
-        stored = {str(row["meter_id"]): int(row["next"]) for row in self._rows("SELECT * FROM counters")}
+        stored = {str(row["sequence"]): int(row["next"]) for row in self._rows("SELECT * FROM counters")}
         second = read_counters(self._second_path)
         merged = {
-            meter: max(stored.get(meter, 0), (second or {}).get(meter, 0))
-            for meter in stored.keys() | (second or {}).keys()
+            name: max(stored.get(name, 0), (second or {}).get(name, 0))
+            for name in stored.keys() | (second or {}).keys()
         }
         if merged != second and (merged or second is not None):
             write_counters(self._second_path, merged)
         if merged != stored:
             with self._transaction() as database:
-                for meter, value in merged.items():
-                    insert(database, "counters", {"meter_id": meter, "next": value}, verb="REPLACE")
+                for name, value in merged.items():
+                    insert(database, "counters", {"sequence": name, "next": value}, verb="REPLACE")
         return merged
 
 

@@ -79,7 +79,7 @@ class Parking(Campaigns):
         """`value` is the next counter that may be used, as the meter or an operator says; ignored where a higher
         one is known. Raises CounterSpentError above `HIGHEST_SEED`: nothing is stored then."""
         with self._writing:
-            known = self._counters.get(meter_id)
+            known = self.counter(meter_id)
             if known is not None and value <= known:
                 return
             if value > HIGHEST_SEED:
@@ -103,7 +103,7 @@ class Parking(Campaigns):
                 f"counter {value}, at most {HIGHEST_SEED} is accepted: it needs a new key"
             )
         with self._writing:
-            known = self._counters.get(meter_id)
+            known = self.counter(meter_id)
             if known is not None and value < known:
                 raise StateError(
                     f"the next counter of {meter_id} is {known} here, {value} would lead back: counters never repeat"

@@ -117,9 +117,9 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_retained ON outbox (topic) WHERE retain = 1;
 
--- The next invocation counter that no message has used; kept in counters.json as well.
+-- The next invocation counter that no message has used, of each key (store/counters.py); in counters.json as well.
 CREATE TABLE counters (
-  meter_id TEXT PRIMARY KEY,
+  sequence TEXT PRIMARY KEY,
   next INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

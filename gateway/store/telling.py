@@ -77,6 +77,8 @@ class Telling(Counters):
 
     def outbox_bytes(self) -> int:
         """What waits for the broker, in octets, with what a row costs."""
+        if (used := self._outbox_used_bytes) is not None:
+            return used  # not behind the lock: a line asks before every block, and a commit takes its time
         with self._writing:
             if self._outbox_used_bytes is None:
                 row = self._row(f"SELECT total({_COST}) AS used FROM outbox")  # noqa: S608  # a constant

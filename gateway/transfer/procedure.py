@@ -42,6 +42,9 @@ UNCERTAIN_TIMEOUT_S = 24 * 3600.0
 MAX_IDLE_ROUNDS = 3
 MAX_VERIFIES = 3
 MAX_TRIES = 6
+MAX_LINE_TRIES = 120
+LINE_RETRY_S = 60.0
+"""About two hours in all."""
 FIRST_RETRY_S = 10.0
 LAST_RETRY_S = 300.0
 
@@ -85,9 +88,19 @@ def after_error(
     if seen.record is not None and seen.record.activate_decided:
         refused = code is Code.T_SECURITY and not retryable
         return _after_lost_confirmation(goal, seen, code=code, message=message, refused=refused)
+    if code is Code.T_PORT and retryable:
+        return _await_line(message, tries)
     if not retryable or (tries >= MAX_TRIES and not _may_verify_still(goal, seen)):
         return Failed(code, message)
     delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LAST_RETRY_S)
+    return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
+
+
+def _await_line(message: str, tries: int) -> Wait | Failed:
+    """An adapter that was pulled out is put back by somebody: that takes longer than a meter needs to answer."""
+    if tries >= MAX_LINE_TRIES:
+        return Failed(Code.T_PORT, message)
+    delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LINE_RETRY_S)
     return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
 
 
@@ -154,8 +167,8 @@ def _follow_status(goal: Goal, seen: MeterView) -> Step:
     record = seen.record
     if record is None:
         return _begin(goal, seen)
-    if _differs(goal, record) and seen.status is not _S.ACTIVATION_INITIATED:
-        return _initiate(goal, seen, "the last transfer here was of another image")
+    if _differs(goal, record):
+        return _over_our_last(goal, seen, record)
     match seen.status:
         case _S.INITIATED if record.verifies and seen.verify_answered:
             return _await_verification(goal, seen)
@@ -181,6 +194,34 @@ def _begin(goal: Goal, seen: MeterView) -> Step:
     if seen.status in _AT_REST:
         return _initiate(goal, seen, "first")
     return _foreign_or(goal, seen, f"status {seen.status.value} without a transfer of this gateway")
+
+
+def _over_our_last(goal: Goal, seen: MeterView, record: TransferRecord) -> Step:
+    """The record is of another image. What the meter holds may be erased if it is that one; else somebody was here
+    since."""
+    ours = "the last transfer of this gateway here was of another image"
+    match seen.status:
+        case status if status in _AT_REST:
+            return _initiate(goal, seen, ours)
+        case _S.INITIATED if goal.profile.bitmap is BitmapOrder.IGNORE:
+            return _initiate(goal, seen, ours)
+        case _S.INITIATED if seen.blocks is None:
+            return Survey(Item.BITMAP)
+        case _S.INITIATED if not seen.conflict:
+            return _initiate(goal, seen, ours)
+        case _S.VERIFICATION_SUCCESSFUL if record.verifies and seen.activate_info is None:
+            return Survey(Item.ACTIVATE_INFO)
+        case _S.VERIFICATION_SUCCESSFUL if record.verifies and _names(seen, record):
+            return _initiate(goal, seen, ours)
+        case status:
+            assert status is not None
+            return _foreign_or(
+                goal, seen, f"status {status.value} and not the image that this gateway sent last"
+            )
+
+
+def _names(seen: MeterView, record: TransferRecord) -> bool:
+    return seen.activate_info == (ActivateEntry(record.image_size, record.identifier),)
 
 
 def _foreign_or(goal: Goal, seen: MeterView, found: str) -> Step:
@@ -245,7 +286,9 @@ def _resume(goal: Goal, seen: MeterView, record: TransferRecord) -> Step | None:
         return None
     if goal.profile.bitmap is BitmapOrder.IGNORE:
         return _initiate(goal, seen, "the association broke, and this model's bitmap cannot be trusted")
-    if record.initiated_over == _S.INITIATED and not record.initiate_answered:
+    unknown = record.initiated_over == _S.INITIATED and not record.initiate_answered
+    if unknown and goal.profile.a7 is A7Policy.SKIP:
+        # Elsewhere the bitmap must be as empty as ours, and before activation a7 must name our image.
         return _initiate(goal, seen, "it is not known whose image the meter was initiated for")
     if seen.block_size is None:
         return Survey(Item.BLOCK_SIZE)
@@ -296,6 +339,9 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
         return Failed(
             Code.T_VERIFY, f"verification was refused {since_s:.0f} s ago and has not begun (status 1)"
         )
+    if since_s > goal.profile.verify_timeout_s and seen.status is _S.INITIATED and not seen.verified_here:
+        # It may have restarted while nobody looked, and forgotten the order; by now it is not at work on it.
+        return _resume(goal, seen, record) or _send(goal, seen)
     if since_s > goal.profile.verify_timeout_s:
         found = f"no result of the verification after {since_s:.0f} s"
         return Failed(Code.T_VERIFY, f"{found}: if the model needs longer, verify_timeout in the profile")

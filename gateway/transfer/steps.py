@@ -67,6 +67,8 @@ class MeterView:
     activate_info: tuple[ActivateEntry, ...] | None = None
     blocks: BlockSet | None = None
     """Blocks that need not be sent: those of the meter's bitmap, and those acknowledged since."""
+    verified_here: bool = False
+    """Verification was ordered in this very association."""
     swept: bool = False
     """`blocks` is the meter's bitmap, read after the last block was sent."""
     conflict: str = ""
@@ -101,7 +103,7 @@ class MeterView:
         self.status = None
         self.activate_info = None
         self.blocks = None
-        self.swept = False
+        self.swept = self.verified_here = False
         self.conflict = ""
 
     def doubt(self) -> None:

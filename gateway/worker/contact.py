@@ -38,8 +38,9 @@ from gateway.store.parking import refusal
 
 MAX_COUNTER_JUMP = 1 << 20
 """How far unprotected words of a meter are believed, all together."""
-COUNTER_MARGIN = 16
-"""Some meters tell the counter that they saw last, others the one that they expect."""
+COUNTER_MARGIN = 1024
+"""Some meters tell the counter that they saw last, others the one that they expect; and what an older copy of this
+gateway sent last may never have reached them."""
 
 _TEMPORARY_FAILURE = 2
 

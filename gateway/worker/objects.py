@@ -11,12 +11,15 @@ from gateway.wire.axdr import BitString, Data
 DATA_CLASS = 1
 DEVICE_NAME_OBJECT = "0-0:42.0.0.255"
 
+LONGEST_TEXT = 128
+"""Characters of a name or version that are worth showing and comparing."""
+
 _IMAGE_ATTRIBUTES = {
-    Item.BLOCK_SIZE: 2,
-    Item.BITMAP: 3,
-    Item.ENABLED: 5,
-    Item.STATUS: 6,
-    Item.ACTIVATE_INFO: 7,
+    Item.BLOCK_SIZE: image_transfer.BLOCK_SIZE,
+    Item.BITMAP: image_transfer.BLOCKS_STATUS,
+    Item.ENABLED: image_transfer.ENABLED,
+    Item.STATUS: image_transfer.STATUS,
+    Item.ACTIVATE_INFO: image_transfer.TO_ACTIVATE_INFO,
 }
 
 
@@ -31,21 +34,22 @@ def attribute_of(item: Item, profile: Profile, firmware_object: str) -> apdu.Att
         case Item.VERSION:
             return apdu.Attribute(DATA_CLASS, apdu.obis(firmware_object or profile.firmware_object), 2)
         case _:
-            image_object = apdu.obis(profile.image_object)
-            return apdu.Attribute(image_transfer.CLASS_ID, image_object, _IMAGE_ATTRIBUTES[item])
+            return image_transfer.attribute(apdu.obis(profile.image_object), _IMAGE_ATTRIBUTES[item])
 
 
 def as_text(data: Data) -> str:
-    """A name or version: text where it is printable ASCII, hex otherwise."""
+    """A name or version: text where it is printable ASCII, hex otherwise; padding at its end does not count, and no
+    more than LONGEST_TEXT characters do."""
     match data.value:
         case str() as text:
-            return text
+            octets = text.encode()
         case bytes() as octets:
-            if octets and all(0x20 <= octet < 0x7F for octet in octets):
-                return octets.decode("ascii")
-            return octets.hex()
+            pass
         case _:
             raise WireError(f"expected a text, the meter sent {data.tag.name}")
+    text = octets.rstrip(b"\0 ").decode("ascii", errors="replace")
+    shown = text if text and text.isascii() and text.isprintable() else octets.hex()
+    return shown[:LONGEST_TEXT]
 
 
 def as_number(data: Data) -> int:

@@ -27,15 +27,20 @@ def probe(session: Session, meter: Meter) -> dict[str, Any]:
         "image_object": meter.profile.image_object,
     }
     for number, (key, meaning) in _ATTRIBUTES.items():
-        attribute = apdu.Attribute(image_transfer.CLASS_ID, image_object, number)
+        attribute = image_transfer.attribute(image_object, number)
         result[key] = _read(session, attribute, meaning)
     return result
 
 
 def _read(session: Session, attribute: apdu.Attribute, meaning: Callable[[Data], Any]) -> Any:
     try:
-        return meaning(session.get(attribute))
+        data = session.get(attribute)
     except AccessError as error:
+        return {"error": error.message}
+    try:
+        return meaning(data)
+    except WireError as error:
+        # The conversation is whole; it is the value that nobody expected.
         return {"error": error.message}
 
 
@@ -73,11 +78,11 @@ def _activate_info(data: Data) -> list[dict[str, int | str]]:
 
 
 _ATTRIBUTES: dict[int, tuple[str, Callable[[Data], Any]]] = {
-    1: ("logical_name", _logical_name),
-    2: ("image_block_size", objects.as_number),
-    3: ("image_transferred_blocks_status", _bitmap),
-    4: ("image_first_not_transferred_block_number", objects.as_number),
-    5: ("image_transfer_enabled", objects.as_boolean),
-    6: ("image_transfer_status", _status),
-    7: ("image_to_activate_info", _activate_info),
+    image_transfer.LOGICAL_NAME: ("logical_name", _logical_name),
+    image_transfer.BLOCK_SIZE: ("image_block_size", objects.as_number),
+    image_transfer.BLOCKS_STATUS: ("image_transferred_blocks_status", _bitmap),
+    image_transfer.FIRST_NOT_TRANSFERRED: ("image_first_not_transferred_block_number", objects.as_number),
+    image_transfer.ENABLED: ("image_transfer_enabled", objects.as_boolean),
+    image_transfer.STATUS: ("image_transfer_status", _status),
+    image_transfer.TO_ACTIVATE_INFO: ("image_to_activate_info", _activate_info),
 }

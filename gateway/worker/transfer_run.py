@@ -12,7 +12,15 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import AccessError, Code, CounterRefusedError, GatewayError, MeterError, SilentError
+from gateway.errors import (
+    AccessError,
+    Code,
+    CounterRefusedError,
+    GatewayError,
+    MeterError,
+    NotNowError,
+    SilentError,
+)
 from gateway.link.session import Session
 from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
@@ -72,7 +80,8 @@ class TransferRun:
         self.wake_at = clock.monotonic()
         self.keeps_line = False
         """The association may not be broken, whatever else waits for the line."""
-        self._image = image
+        self.image = image
+        self.sha256 = campaign.sha256
         self._store = store
         self._board = board
         self._clock = clock
@@ -81,7 +90,7 @@ class TransferRun:
         """What the last step was done in."""
         self._goal = Goal(
             sha256=campaign.sha256,
-            image_size=len(image),
+            image_size=job.record.image_size if job.record and not image else len(image),
             identifier=identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
             profile=meter.profile,
             expect_version=campaign.expect_version,
@@ -94,6 +103,8 @@ class TransferRun:
         self._checkpoint_at = self._progress_at = self._rate_since = clock.monotonic()
         self._rate_blocks = 0
         self._busy_blocks = 0
+        self._furthest = 0
+        """The most blocks that the meter had, or acknowledged, since initiate."""
         self._blocks_sent = job.blocks_sent
         self._blocks_resent = job.blocks_resent
 
@@ -146,7 +157,12 @@ class TransferRun:
     def fail(self, error: GatewayError) -> str:
         """The line or the meter did not do what was asked: try again later, or end."""
         self.view.now_s = self._clock.monotonic()
+        if self.view.blocks is not None and self.view.blocks.count > self._furthest:
+            # Only this is progress: a meter that acknowledges one block for ever must come to an end.
+            self._furthest = self.view.blocks.count
+            self._progressed()
         self.view.doubt()
+        self.keeps_line = False
         self.job = replace(self.job, tries=self.job.tries + 1, detail=error.detail)
         step = after_error(
             self._goal, self.view,
@@ -170,7 +186,7 @@ class TransferRun:
     def checkpoint(self) -> None:
         """Make durable what the meter acknowledged so far, before this process ends."""
         if not self.ended and self.view.record is not None and self.view.blocks is not None:
-            self._save(record=self._record_with_blocks(self.view.record.ceiling))
+            self._save(record=self._with_blocks(self.view.record.ceiling))
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -205,7 +221,7 @@ class TransferRun:
         record = self.view.record
         if error.result == _TEMPORARY_FAILURE or (record is not None and record.activate_decided):
             return self.fail(
-                _NotNowError(f"the meter does not tell its {item.value} now", detail=error.detail)
+                NotNowError(f"the meter does not tell its {item.value} now", detail=error.detail)
             )
         step = refused(item, error.result)
         return self._end(JobState.FAILED, step.message, code=step.code, detail=error.detail)
@@ -224,7 +240,7 @@ class TransferRun:
             session.set(self._enabled_attribute(), axdr.true_as_ff())
         except AccessError as error:
             if error.result == _TEMPORARY_FAILURE:
-                return self.fail(_NotNowError("the meter cannot be enabled now", detail=error.detail))
+                return self.fail(NotNowError("the meter cannot be enabled now", detail=error.detail))
             self.job = replace(self.job, transfer_enabled=False)
             message = f"image_transfer_enabled is FALSE, and the meter refuses TRUE (data-access-result {error.result})"
             return self._end(JobState.FAILED, message, code=Code.T_DISABLED, detail=error.detail)
@@ -253,7 +269,7 @@ class TransferRun:
         view = self.view
         assert view.status is not None
         total = -(-self._goal.image_size // step.block_size)
-        view.record = TransferRecord(
+        record = TransferRecord(
             sha256=self._goal.sha256,
             identifier=self._goal.identifier,
             image_size=self._goal.image_size,
@@ -261,11 +277,12 @@ class TransferRun:
             initiates=(view.record.initiates if view.record else 0) + 1,
             initiated_over=view.status,
         )
-        self._sent, view.sent = BlockSet(total), BlockSet(total)
         self._save(
-            state=step.state, message=f"initiate: {step.why}", record=view.record,
+            state=step.state, message=f"initiate: {step.why}", record=record,
             blocks_total=total, blocks_done=0, version_before=view.version_before,
         )  # fmt: skip
+        view.record = record
+        self._sent, view.sent, self._furthest = BlockSet(total), BlockSet(total), 0
         argument = image_transfer.initiate_data(self._goal.identifier, self._goal.image_size)
         busy = False
         try:
@@ -297,7 +314,7 @@ class TransferRun:
             or self.job.state is not JobState.TRANSFERRING
         ):
             self._allow_further(number)
-        block = self._image[number * record.block_size : (number + 1) * record.block_size]
+        block = self.image[number * record.block_size : (number + 1) * record.block_size]
         if self.meter.profile.pad_last_block:
             block = block.ljust(record.block_size, b"\0")
         if view.sent is not None:
@@ -324,9 +341,11 @@ class TransferRun:
         """Whatever the meter answers, its status decides, and everything is looked at again before activation."""
         view = self.view
         assert view.record is not None
-        view.record = replace(view.record, verifies=view.record.verifies + 1)
+        record = replace(self._with_blocks(view.record.ceiling), verifies=view.record.verifies + 1)
+        self._save(state=JobState.VERIFYING, message="", record=record)
+        view.record = record
         view.verified_at_s = view.now_s
-        self._save(state=JobState.VERIFYING, message="", record=self._record_with_blocks(view.record.ceiling))
+        view.verified_here = True
         self.keeps_line = False
         result = self._act(image_transfer.VERIFY, session)
         view.verify_answered = True
@@ -339,13 +358,16 @@ class TransferRun:
         """Once: after this only looking is left (invariant 6)."""
         view = self.view
         assert view.record is not None
-        view.record = replace(view.record, activate_decided=True)
+        record = replace(view.record, activate_decided=True)
+        self._save(state=JobState.ACTIVATING, message="", record=record, activated_at=self._clock.now())
+        view.record = record
         view.activated_at_s = view.now_s
-        self._save(state=JobState.ACTIVATING, message="", record=view.record, activated_at=self._clock.now())
-        # The meter restarts: this association is over, and taking leave would only wait for an answer.
-        session.alive = False
-        view.forget()
-        result = self._act(image_transfer.ACTIVATE, session)
+        try:
+            result = self._act(image_transfer.ACTIVATE, session)
+        finally:
+            # The meter restarts: this association is over, and taking leave would only wait for an answer.
+            session.alive = False
+            view.forget()
         self._progressed()
         return f"activation ordered, the meter answered with result {result}"
 
@@ -399,17 +421,16 @@ class TransferRun:
         if self._rate_blocks and elapsed_s > 0:
             ahead = max(ahead, int(self._rate_blocks / elapsed_s * CHECKPOINT_S * 1.25))
         ceiling = min(max(self.view.record.ceiling, number + ahead), self.job.blocks_total - 1)
-        self._checkpoint_at = now_s
-        record = self._record_with_blocks(ceiling)
+        record = self._with_blocks(ceiling)
         self._save(state=JobState.TRANSFERRING, message="", code=None, record=record)
+        self.view.record = record
+        self._checkpoint_at = now_s
 
-    def _record_with_blocks(self, ceiling: int) -> TransferRecord:
+    def _with_blocks(self, ceiling: int) -> TransferRecord:
+        """The record of now. It becomes the view's only once it is durable: what could not be saved was not decided."""
         record, blocks = self.view.record, self.view.blocks
         assert record is not None
-        self.view.record = replace(
-            record, ceiling=ceiling, acked=bytes(blocks) if blocks is not None else record.acked
-        )
-        return self.view.record
+        return replace(record, ceiling=ceiling, acked=bytes(blocks) if blocks is not None else record.acked)
 
     def _enter(self, state: JobState | None, *, message: str = "") -> None:
         if state is not None and state is not self.job.state:
@@ -444,8 +465,6 @@ class TransferRun:
         self._blocks_sent += 1
         self._blocks_resent += number in self._sent
         self._sent.add(number)
-        if self.job.tries:
-            self._progressed()
 
     def _progressed(self) -> None:
         self.job = replace(self.job, tries=0)
@@ -467,11 +486,6 @@ class TransferRun:
 
     def _method(self, number: int) -> apdu.Method:
         return image_transfer.method(apdu.obis(self.meter.profile.image_object), number)
-
-
-class _NotNowError(MeterError):
-    code = Code.T_ASSOCIATION
-    retryable = True
 
 
 class _BlockRefusedError(MeterError):

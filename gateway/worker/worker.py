@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
@@ -30,6 +30,7 @@ from gateway.model import (
     StepReport,
 )
 from gateway.store import Store
+from gateway.store.commands import failed
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, Wait
 from gateway.worker.contact import Contact
@@ -40,6 +41,8 @@ KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
 default, IEC 62056-46); for longer waits the meter is left."""
 OUTBOX_WAIT_S = 10.0
+LOOK_AGAIN_S = 60.0
+DISK_WAIT = timedelta(seconds=60)
 
 _CANCELLED = frozenset({CampaignState.CANCELLING, CampaignState.CANCELLED})
 
@@ -78,7 +81,10 @@ class Worker:
         )
         self._actor = port_actor(settings.name)
         self._bell = board.bell(self._actor)
+        self._called = True
+        """There may be an errand, or a campaign that was cancelled."""
         self._look = True
+        """There may be a job."""
         self._look_at: float | None = None
         self._runs: dict[tuple[str, str], TransferRun] = {}
         self._port: Port | None = None
@@ -92,11 +98,12 @@ class Worker:
         self._board.beat(self._actor, now_s)
         if self._bell.is_set():
             self._bell.clear()
-            self._look = True
-        if self._look:
+            self._look = self._called = True
+        if self._called:
             errand = self._store.take_errand(self._settings.name)
             if errand is not None:
                 return StepReport(self._run_errand(errand), now_s)
+            self._called = False
             self._drop_cancelled()
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
@@ -149,17 +156,21 @@ class Worker:
         now_s = self._clock.monotonic()
         if not self._look and (self._look_at is None or now_s < self._look_at):
             return None
-        job = self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs))
-        if job is None:
-            self._look = False
-            self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
-            return None
-        return self._begin(job)
+        # A job that ends before it began makes room for the next one at once.
+        while job := self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs)):
+            run = self._begin(job)
+            if run is not None:
+                return run
+        self._look = False
+        self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
+        return None
 
     def _when(self, moment: datetime | None) -> float | None:
         if moment is None:
             return None
-        return self._clock.monotonic() + max(1.0, (moment - self._clock.now()).total_seconds())
+        # Time of day may be set at any moment (a Pi has no clock of its own): never trust it for long.
+        ahead_s = (moment - self._clock.now()).total_seconds()
+        return self._clock.monotonic() + min(max(1.0, ahead_s), LOOK_AGAIN_S)
 
     def _begin(self, job: Job) -> TransferRun | None:
         campaign = self._store.campaign(job.campaign_id)
@@ -171,8 +182,11 @@ class Worker:
             meter = self._meters.get(job.meter_id)
             if meter is None:
                 raise NotFoundError(f"meter {job.meter_id} is no longer configured")
-            image = self._images.read(campaign.sha256)
+            image = self._image(job, campaign.sha256)
         except GatewayError as error:
+            if error.retryable:
+                self._put_off(job, error)
+                return None
             self._end(job, JobState.FAILED, code=error.code, message=error.message)
             return None
         run = TransferRun(
@@ -180,6 +194,21 @@ class Worker:
         )
         self._runs[run.key] = run
         return run
+
+    def _image(self, job: Job, sha256: str) -> bytes:
+        """The bytes, once for all who send them; none where activation was ordered and only looking is left."""
+        if job.record is not None and job.record.activate_decided:
+            return b""
+        for run in self._runs.values():
+            if run.sha256 == sha256:
+                return run.image
+        return self._images.read(sha256)
+
+    def _put_off(self, job: Job, error: GatewayError) -> None:
+        later = self._clock.now() + DISK_WAIT
+        self._store.save_job(
+            replace(job, state=JobState.WAITING, code=error.code, message=error.message, next_try_at=later)
+        )
 
     def _end(self, job: Job, state: JobState, *, message: str, code: Code | None = None) -> None:
         """End a job that was not begun in this process."""
@@ -216,11 +245,14 @@ class Worker:
 
     def _rest(self) -> StepReport:
         """Nothing is due: leave a meter that would only wait, and say when to come back."""
+        holder = self._holder()
+        if holder is not None:
+            return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
         if self._look_at is not None:
             wakes.append(self._look_at)
         wake_at = min(wakes, default=None)
-        if self._session is not None and self._holder() is None:
+        if self._session is not None:
             patience_s = self._clock.monotonic() + KEEP_SESSION_S
             own = [run.wake_at for run in self._runs.values() if run.meter.id == self._session_meter]
             if not own or min(own) > patience_s:
@@ -237,6 +269,14 @@ class Worker:
 
     def _advance(self, run: TransferRun) -> str:
         try:
+            return self._try_to_advance(run)
+        except StateError as error:
+            # Somebody else ended the job (a cancel); the Store is right.
+            self._drop(run)
+            return error.message
+
+    def _try_to_advance(self, run: TransferRun) -> str:
+        try:
             step = run.decide()
             session = self._session_of(run)
             if session is None and not isinstance(step, Wait | Done | Failed):
@@ -244,10 +284,6 @@ class Worker:
                 run.associated(self._associate(run.meter))
                 return "associated"
             return run.perform(step, session)
-        except StateError as error:
-            # Somebody else ended the job (a cancel); the Store is right.
-            self._drop(run)
-            return error.message
         except MeterError as error:
             error = self._contact.judge(run.meter, self._session, error)
             self._lose_meter(error)
@@ -295,10 +331,7 @@ class Worker:
         try:
             data = self._probe(errand)
         except GatewayError as error:
-            reply = Reply(
-                errand.cmd_id, ReplyStatus.FAILED, error.code, error.message, error.retryable,
-                {"detail": error.detail} if error.detail else {},
-            )  # fmt: skip
+            reply = failed(errand.cmd_id, error)
         else:
             reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
         self._store.finish_errand(errand, reply)

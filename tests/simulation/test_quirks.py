@@ -367,7 +367,7 @@ LIARS = [
         ends="T_INCOMPLETE", did=Did(2, 0, 2, 0)),
     Row("a6 is 1 for ever", Faults(a6=dict.fromkeys(S, S.INITIATED)), ends="T_FOREIGN", did=NOTHING),
     Row("a6 is 1 for ever after initiate", Faults(a6=dict.fromkeys(list(S)[1:], S.INITIATED)), ends="T_VERIFY",
-        did=UP_TO_VERIFY, says="verify_timeout"),
+        did=Did(1, 0, 3, 0), says="ordered 3 times"),
     Row("a6 is 2 for ever after verify",
         Faults(a6={S.VERIFICATION_SUCCESSFUL: S.VERIFICATION_INITIATED}), ends="T_VERIFY", did=UP_TO_VERIFY),
     Row("a6 is 5 before activation", Faults(a6={S.VERIFICATION_SUCCESSFUL: S.ACTIVATION_INITIATED}),

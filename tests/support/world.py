@@ -339,6 +339,7 @@ class World:
         self.store = _FragileStore(
             self._directory, gateway_id="gw-sim", root="mgw/v1", clock=clock, board=board
         )
+        self.store.name_keys(self.config.keys, SYSTEM_TITLE)
         self.store.power = self.power
         self.store.fail_running_errands()
         images = ImageStore(self._directory / "images", 2**30)

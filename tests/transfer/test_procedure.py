@@ -101,7 +101,7 @@ SCENARIOS = [
     (
         "it was initiated by somebody when our initiate got lost",
         seen(status=S.INITIATED, record=replace(RECORD, initiate_answered=False, initiated_over=1)),
-        Initiate,
+        Survey(Item.BITMAP),
     ),
     (
         "our initiate got lost and nothing else happened",
@@ -112,9 +112,34 @@ SCENARIOS = [
     ),
     ("it restarted and forgot the image", seen(status=S.NOT_INITIATED, record=RECORD), Initiate),
     (
-        "our last transfer was of another image",
+        "our last transfer was of another image: is it still that?",
         seen(status=S.INITIATED, record=replace(RECORD, sha256="bb" * 32)),
+        Survey(Item.BITMAP),
+    ),
+    (
+        "it is",
+        seen(status=S.INITIATED, record=replace(RECORD, sha256="bb" * 32), blocks=blocks(0, 1, 2)),
         Initiate,
+    ),
+    (
+        "it is not",
+        seen(
+            status=S.INITIATED, record=replace(RECORD, sha256="bb" * 32), blocks=blocks(9), conflict="block 9"
+        ),
+        Code.T_FOREIGN,
+    ),
+    (
+        "our last image was another, and it is verified",
+        seen(**VERIFIED | {"record": replace(RECORD, sha256="bb" * 32, verifies=1)}, activate_info=OURS),
+        Initiate,
+    ),
+    (
+        "our last image was another, and a third one is verified",
+        seen(
+            **VERIFIED | {"record": replace(RECORD, sha256="bb" * 32, verifies=1)},
+            activate_info=(ActivateEntry(5, b"X"),),
+        ),
+        Code.T_FOREIGN,
     ),
     ("it is verified, but not by us", seen(status=S.VERIFICATION_SUCCESSFUL, record=RECORD), Code.T_FOREIGN),
     # -- erasing
