@@ -6,6 +6,7 @@ container is a layer over it. Its network is the machine's own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -170,9 +171,9 @@ class Container:
         if os.path.ismount(self._root):
             subprocess.run(["umount", "--lazy", str(self._root)], check=False)
         for group in self._groups:
-            inner = sorted(group.rglob("*"), reverse=True) if group.exists() else []
-            for directory in [*(path for path in inner if path.is_dir()), group]:
-                if directory.exists():
+            inner = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
+            for directory in [*inner, group]:
+                with contextlib.suppress(OSError):  # some hierarchies tidy up by themselves
                     directory.rmdir()
         if not os.path.ismount(self._root):
             shutil.rmtree(self._place, ignore_errors=True)
