@@ -44,6 +44,8 @@ class Conversation:
         self._meter = meter
         self._clock = clock
         self._line_octet_s = _seconds_per_octet(settings)
+        self._longest_frame_s = self._line_octet_s * meter.profile.max_info
+        self._wait_s = settings.response_timeout_s + self._longest_frame_s
         self._heard = False
         self._end_s = float("inf")
         self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
@@ -93,7 +95,7 @@ class Conversation:
         return answer
 
     def _begin(self, written: int) -> None:
-        line_s = self._line_octet_s * (written + 2 * self._meter.profile.max_info)
+        line_s = self._line_octet_s * written + 2 * self._longest_frame_s
         self._end_s = self._clock.monotonic() + EXCHANGE_LIMIT_S + line_s
 
     def _handshake(self) -> None:
@@ -137,8 +139,7 @@ class Conversation:
     def _listen(self, written: int) -> bytes | None:
         """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
         frame of the meter starts the time anew, noise does not."""
-        wait_s = self._settings.response_timeout_s + self._line_octet_s * self._meter.profile.max_info
-        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
+        deadline_s = self._clock.monotonic() + self._line_octet_s * written + self._wait_s
         before = self._link.connected, self._link.disconnected
         frames = 0
         self._heard = False
@@ -160,7 +161,7 @@ class Conversation:
                     raise SilentError(
                         f"meter {self._meter.id} sends frame after frame and never ends its answer"
                     )
-                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
+                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + self._wait_s
         return None
 
 

@@ -139,7 +139,7 @@ class HdlcClient:
 
     def receive(self, octets: bytes) -> Reaction:
         write, heard = b"", False
-        for event in self._reader.feed(octets):
+        for event in self._reader.feed(octets) if octets else ():
             frame = event.header if isinstance(event, Damaged) else event
             if frame is None or (frame.destination, frame.source) != self._between:
                 continue
