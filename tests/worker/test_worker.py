@@ -25,11 +25,11 @@ def the_world(disk, *, spec=None, faults=None, profile=QUICK, **options):
     return World(disk, [sim], **{"image_size": 32768} | options)
 
 
-def two(disk, *, first=None, **options):
-    """Two meters on one line; `first` is what the first one has of its own."""
+def two(disk, *, first=None, second=None, **options):
+    """Two meters on one line; `first` and `second` are what they have of their own."""
     one, other = several(MeterSpec(), 2)
     return World(
-        disk, [SimMeter(one, id="MTR1", **first or {}), SimMeter(other, id="MTR2")],
+        disk, [SimMeter(one, id="MTR1", **first or {}), SimMeter(other, id="MTR2", **second or {})],
         **{"image_size": 16384} | options,
     )  # fmt: skip
 
@@ -122,6 +122,17 @@ def test_no_block_is_sent_above_the_ceiling_that_is_durable(disk):
     world.run(looked_at)
     assert len(ceilings - {-1}) > 1, "it rose step by step"
     assert max(ceilings) == last
+
+
+def test_after_a_power_cut_a_meter_that_is_only_looked_at_leaves_the_others_their_image(disk):
+    """Whoever was activated needs no image any more; whoever waits behind it on the line does."""
+    world = two(disk, second={"profile": replace(QUICK, after_initiate_s=120)})
+    world.submit()
+    world.run(lambda: seen(world, What.ACTIVATE) == 1)
+    assert sent(world, "MTR2") == 0
+    world.cut_power()
+    world.run_until_told()
+    assert [world.job(meter)["state"] for meter in ("MTR1", "MTR2")] == ["updated", "updated"]
 
 
 def test_stopping_in_order_makes_every_acknowledged_block_durable(disk):
