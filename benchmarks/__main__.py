@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 # The simulated world, the broker and the octets that nobody means well with are the tests' own.
 sys.path.insert(0, str(_ROOT / "tests"))
 
-from benchmarks import block, dead_time, fuzz, idle, simulation, transfer  # noqa: E402 (the path comes first)
+from benchmarks import block, dead_time, fuzz, idle, package, simulation, transfer  # noqa: E402 (the path comes first)
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
@@ -32,6 +32,7 @@ def main() -> int:
         "transfer": lambda _: iter([transfer.figure()]),
         "idle": lambda _: idle.figures(),
         "simulation": lambda _: iter([simulation.figure()]),
+        "package": lambda _: package.figures(),
         "fuzz": lambda _: iter([fuzz.figure()]),
     }
     parser.add_argument("figures", nargs="*", choices=["all", *figures], default="all")

@@ -75,7 +75,12 @@ class Container:
 
     def boot(self) -> None:
         """Start it and wait until systemd has started everything. Raises UnableError."""
-        command = ["systemd-nspawn", "--quiet", f"--directory={self._root}", f"--machine={self._place.name}"]
+        command = [
+            "systemd-nspawn",
+            "--quiet",
+            f"--directory={self._root}",
+            f"--machine={self._place.name.replace('_', '-')}",
+        ]
         command += ["--register=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "--boot"]
         if not Path("/run/systemd/system").exists():
             command.append("--keep-unit")
