@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.errors import WireError
@@ -12,7 +13,6 @@ from gateway.wire import axdr
 from gateway.wire.apdu import (
     ActionRequest,
     ActionResponse,
-    Apdu,
     DataAccessResult,
     ExceptionResponse,
     ExceptionService,
@@ -30,6 +30,13 @@ from gateway.wire.axdr import Data, Tag
 
 OFFERED = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.BLOCK_TRANSFER_WITH_GET
 """What a virtual meter agrees to."""
+
+_SERVED_BY = {
+    GetRequest: Conformance.GET,
+    GetNextRequest: Conformance.BLOCK_TRANSFER_WITH_GET,
+    SetRequest: Conformance.SET,
+    ActionRequest: Conformance.ACTION,
+}
 
 _BLOCK_OVERHEAD = 12
 """Of a GetBlockResponse around its raw octets, at most."""
@@ -49,6 +56,12 @@ def refusal(service: ExceptionService, counter: int | None = None) -> bytes:
     return pdu.encode(ExceptionResponse(ExceptionState.SERVICE_NOT_ALLOWED, service, counter))
 
 
+@lru_cache(maxsize=256)
+def _acted(invoke: Invoke, result: int) -> bytes:
+    """A method answers each block of an image, mostly in the same few octets."""
+    return pdu.encode(ActionResponse(invoke, result))
+
+
 def _written(request: SetRequest, octets: bytes) -> Data:
     """The value to be set; of a boolean the octet itself, for meters that do not take every TRUE."""
     return Data(Tag.BOOLEAN, octets[-1]) if request.data.tag is Tag.BOOLEAN else request.data
@@ -60,6 +73,7 @@ class Services:
     def __init__(self, objects: Objects, agreed: Conformance, largest_answer: int, *, public: bool) -> None:
         self._objects = objects
         self._agreed = agreed
+        self._served = frozenset(kind for kind, service in _SERVED_BY.items() if service in agreed)
         self._largest_answer = largest_answer
         self._public = public
         self._rest = b""
@@ -71,24 +85,25 @@ class Services:
             apdu = pdu.decode(request)
         except WireError:
             return Answered(refusal(ExceptionService.OTHER_REASON))
+        if type(apdu) not in self._served:
+            return Answered(refusal(ExceptionService.SERVICE_NOT_SUPPORTED))
         outcome = _NOTHING_ELSE
-        answer: Apdu
         match apdu:
-            case GetRequest() if Conformance.GET in self._agreed:
-                answer = self._get(apdu, now_s)
-            case GetNextRequest() if Conformance.BLOCK_TRANSFER_WITH_GET in self._agreed:
-                answer = self._next_block(apdu)
-            case SetRequest() if Conformance.SET in self._agreed:
+            case ActionRequest():
+                outcome = self._objects.invoke(apdu.method, apdu.data, now_s, public=self._public)
+                answer = _acted(apdu.invoke, outcome.result)
+            case GetRequest():
+                answer = pdu.encode(self._get(apdu, now_s))
+            case GetNextRequest():
+                answer = pdu.encode(self._next_block(apdu))
+            case SetRequest():
                 result: int = DataAccessResult.OBJECT_UNDEFINED
                 if apdu.access is None:
                     result = self._objects.set(apdu.attribute, _written(apdu, request), public=self._public)
-                answer = SetResponse(apdu.invoke, result)
-            case ActionRequest() if Conformance.ACTION in self._agreed:
-                outcome = self._objects.invoke(apdu.method, apdu.data, now_s, public=self._public)
-                answer = ActionResponse(apdu.invoke, outcome.result)
+                answer = pdu.encode(SetResponse(apdu.invoke, result))
             case _:
-                return Answered(refusal(ExceptionService.SERVICE_NOT_SUPPORTED))
-        return Answered(pdu.encode(answer) if apdu.invoke.confirmed else None, outcome)
+                raise AssertionError(f"{type(apdu).__name__} is served and not known")
+        return Answered(answer if apdu.invoke.confirmed else None, outcome)
 
     def _get(self, request: GetRequest, now_s: float) -> GetResponse | GetBlockResponse:
         self._rest, self._blocks_sent = b"", 0
