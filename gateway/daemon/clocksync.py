@@ -7,6 +7,7 @@ A machine without any of them counts as not synchronised.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def _says(*command: str) -> str:
     try:
         answer = subprocess.run(  # noqa: S603 (fixed words, found on PATH as an administrator set it)
             command,
+            # timedatectl would tell systemd of its own failure, in the name of this service.
+            env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
