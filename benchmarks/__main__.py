@@ -1,18 +1,16 @@
 """`python -m benchmarks [FIGURES] [--with SET=PYTHON]...`: what `make bench` and `make endurance` call.
 
 FIGURES are modules of this package, `all` by default: everything but the long ones. `--with debian12=PATH` measures
-what depends on the versions of libraries also with that Python's.
+what depends on the versions of libraries also with that Python's. Exit status 1: something could not be measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The simulated world, the broker and the octets that nobody means well with are the tests' own.
@@ -27,9 +25,9 @@ _NEWEST = "newest"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     figures: dict[str, Callable[[dict[str, Path]], Iterator[Figure]]] = {
-        "block": _block,
+        "block": lambda pythons: iter([block.figure(pythons)]),
         "dead_time": lambda _: iter([dead_time.figure()]),
-        "transfer": lambda _: iter([transfer.figure()]),
+        "transfer": lambda pythons: iter([transfer.figure(pythons)]),
         "idle": lambda _: idle.figures(),
         "simulation": lambda _: iter([simulation.figure()]),
         "package": lambda _: package.figures(),
@@ -41,25 +39,18 @@ def main() -> int:
     wanted = [options.figures] if isinstance(options.figures, str) else options.figures
     if "all" in wanted:
         wanted = [name for name in figures if name != "fuzz"]
-    sets = {name: Path(python) for name, _, python in (entry.partition("=") for entry in options.sets)}
+    pythons = {_NEWEST: Path(sys.executable)}
+    pythons |= {name: Path(python) for name, _, python in (entry.partition("=") for entry in options.sets)}
+    status = 0
     for name in wanted:
         tell(f"measuring {name} ...")
-        for figure in figures[name](sets):
-            print(figure.line(), flush=True)
-    return 0
-
-
-def _block(sets: dict[str, Path]) -> Iterator[Figure]:
-    pythons = {_NEWEST: Path(sys.executable), **sets}
-    yield block.figure({name: _measured(python) for name, python in pythons.items()})
-
-
-def _measured(python: Path) -> dict[str, Any]:
-    """What `benchmarks.block` measures in a process of that Python."""
-    command = [str(python), "-m", "benchmarks.block"]
-    done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+        try:
+            for figure in figures[name](pythons):
+                print(figure.line(), flush=True)
+        except Exception:  # noqa: BLE001 (one that cannot be measured hides no other)
+            traceback.print_exc()
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

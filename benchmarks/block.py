@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from benchmarks.figure import Figure, noise, percentile, platform_of_run
+from benchmarks.figure import Figure, noise, of_debian, percentile, platform_of_run
 from benchmarks.floor import Floor
 from gateway.clock import Clock, SystemClock
 from gateway.link.counters import Counters
@@ -123,10 +125,10 @@ def measured() -> dict[str, Any]:
     }
 
 
-def figure(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """One figure of what was `measured` with each set of libraries: of Debian's, the one furthest above its floor."""
-    ours = {name: found for name, found in sets.items() if name.startswith("debian")} or sets
-    name, worst = max(ours.items(), key=lambda item: item[1]["times_the_floor"])
+def figure(pythons: Mapping[str, Path]) -> Figure:
+    """With the libraries of each of these; the value is that of the Debian that is furthest above its floor."""
+    sets = {name: _measured_by(python) for name, python in pythons.items()}
+    name, worst = max(of_debian(sets).items(), key=lambda item: item[1]["times_the_floor"])
     return Figure(
         "cpu_per_block_us",
         worst["block_us"],
@@ -136,11 +138,19 @@ def figure(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
             "compared": f"Session.send_block, HDLC, suite 0, {BLOCK_OCTETS} octets, answers prepared, against"
             f" {FACTOR} times the floor (the same octets by hand) taken in turns with it",
             "value_of": name,
-            "libraries": {name: dict(found) for name, found in sets.items()},
+            "libraries": sets,
             "seen_elsewhere_us": {"gurux-dlms 1.0.203": 3200, "dlms-cosem 25.1.0": [675, 1500]},
             "noise": noise(),
         },
     )
+
+
+def _measured_by(python: Path) -> dict[str, Any]:
+    """What this module prints as a script of that Python."""
+    command = [str(python), "-m", "benchmarks.block"]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _opened(port: Port, clock: Clock) -> Session:

@@ -12,13 +12,14 @@ import time
 from array import array
 from bisect import bisect_left
 
-from benchmarks.figure import Figure, noise, percentile, platform_of_run
+from benchmarks.figure import Figure, noise, percentile, platform_of_run, spread
 from benchmarks.meters import BLOCK_OCTETS, CIPHERED
-from benchmarks.process import Gateway, Line, await_update, state_directory
+from benchmarks.process import Gateway, Line, state_directory
 from gateway.simulator import PtyLine, VirtualMeter
 
 TARGET_US, TARGET_P99_US = 250.0, 1000.0
-_BLOCKS = 4096
+_BLOCKS = 2048
+_ROUNDS = 5
 
 
 class _WatchedLine(PtyLine):
@@ -39,12 +40,39 @@ class _WatchedLine(PtyLine):
 
 
 def figure() -> Figure:
-    image = random.Random("dead time").randbytes(_BLOCKS * BLOCK_OCTETS)
+    """The median round: in each some thousand answers, so that a p99 is more than the worst moment of the machine."""
+    rounds = [_dead_us(number) for number in range(_ROUNDS)]
+    p50s_us, p99s_us = ([percentile(round_us, percent) for round_us in rounds] for percent in (50, 99))
+    return Figure(
+        "dead_time_us",
+        percentile(p50s_us, 50),
+        "us",
+        TARGET_US,
+        {
+            "compared": "answer on the pty to next request written; daemon and meter are two processes, ciphered blocks"
+            f" of {BLOCK_OCTETS} octets; target p50 {TARGET_US:.0f}, p99 {TARGET_P99_US:.0f}",
+            "p99_us": percentile(p99s_us, 50),
+            "p99_against_us": TARGET_P99_US,
+            "p50s_us": spread(p50s_us),
+            "p99s_us": spread(p99s_us),
+            "answers": sum(map(len, rounds)),
+            "lowest_us": min(map(min, rounds)),
+            "highest_us": max(map(max, rounds)),
+            "seen_elsewhere_us": {"gurux-dlms plain": [180, 330], "gurux-dlms ciphered": [1000, 1800]},
+            "noise": noise(),
+            **platform_of_run(),
+        },
+    )
+
+
+def _dead_us(number: int) -> list[float]:
+    """The dead time after each block of one transfer."""
+    image = random.Random(f"dead time {number}").randbytes(_BLOCKS * BLOCK_OCTETS)
     with state_directory() as directory, _WatchedLine(VirtualMeter(CIPHERED)) as line:
         moments = directory / "moments"
         with Gateway(directory, [Line(line.address, [CIPHERED])], watched=moments) as gateway:
             gateway.order("bench", gateway.store_image(image))
-            await_update(gateway)
+            gateway.await_update()
         writes = array("q", moments.read_bytes())
     begun_at, written_at = writes[::2], writes[1::2]
     dead_us = []
@@ -52,22 +80,4 @@ def figure() -> Figure:
         # A request may be answered before its writer knows that it was written, but not before it began to write.
         following = bisect_left(begun_at, answered)
         dead_us.append((written_at[following] - answered) / 1e3)
-    return Figure(
-        "dead_time_us",
-        percentile(dead_us, 50),
-        "us",
-        TARGET_US,
-        {
-            "compared": "answer on the pty to next request written; daemon and meter are two processes, ciphered blocks"
-            f" of {BLOCK_OCTETS} octets; target p50 {TARGET_US:.0f}, p99 {TARGET_P99_US:.0f}",
-            "p95_us": percentile(dead_us, 95),
-            "p99_us": percentile(dead_us, 99),
-            "p99_against_us": TARGET_P99_US,
-            "lowest_us": min(dead_us),
-            "highest_us": max(dead_us),
-            "answers": len(dead_us),
-            "seen_elsewhere_us": {"gurux-dlms plain": [180, 330], "gurux-dlms ciphered": [1000, 1800]},
-            "noise": noise(),
-            **platform_of_run(),
-        },
-    )
+    return dead_us

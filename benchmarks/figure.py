@@ -11,7 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _SPIN_ROUNDS = 20_000
 _SPINS = 60
@@ -52,6 +54,12 @@ def spread(samples: Sequence[float]) -> dict[str, float]:
         "p50": percentile(samples, 50),
         "highest": max(samples),
     }
+
+
+def of_debian(sets: Mapping[str, T]) -> Mapping[str, T]:
+    """Of what was measured with several sets of libraries, what counts: those that users have; else whatever there
+    is."""
+    return {name: found for name, found in sets.items() if name.startswith("debian")} or sets
 
 
 def noise() -> dict[str, Any]:

@@ -49,12 +49,20 @@ def state_directory() -> Iterator[Path]:
 class Gateway:
     """`python -m gateway run` with these lines, until the block is left; ready when it is entered.
 
-    `mqtt` is the URL of a broker. `watched`: a file for the moments of its writes to serial lines, see `dead_time`.
+    `mqtt` is the URL of a broker. `python`: another one, with other libraries. `watched`: a file for the moments of its
+    writes to serial lines, see `dead_time`.
     """
 
     def __init__(
-        self, directory: Path, lines: Sequence[Line], *, mqtt: str = "", watched: Path | None = None
+        self,
+        directory: Path,
+        lines: Sequence[Line],
+        *,
+        mqtt: str = "",
+        python: Path | None = None,
+        watched: Path | None = None,
     ) -> None:
+        self._python = python or Path(sys.executable)
         self._socket = directory / "run" / "control.sock"
         self._module = ["benchmarks.watched", str(watched)] if watched else ["gateway"]
         self._config = _write_configuration(directory, lines, self._socket, mqtt)
@@ -62,7 +70,7 @@ class Gateway:
         self.start_to_ready_s = 0.0
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", *self._module, "run", "--config", str(self._config)]
+        command = [str(self._python), "-m", *self._module, "run", "--config", str(self._config)]
         begin = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
@@ -107,17 +115,14 @@ class Gateway:
         with Client(self._socket) as client:
             client.ask("campaign.submit", args)
 
-    def said(self) -> str:
-        return self._log.read_text()
-
-
-def await_update(gateway: Gateway) -> None:
-    """Until every meter of the order was updated; RuntimeError where that does not come about."""
-    deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S
-    while "succeeded" not in (said := gateway.said()):
-        if time.monotonic() > deadline_s or "failed" in said:
-            raise RuntimeError(f"no update:\n{said}")
-        time.sleep(0.05)
+    def await_update(self) -> None:
+        """Until every meter of the order was updated; RuntimeError where that does not come about."""
+        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S
+        while "succeeded" not in (said := self._log.read_text()):
+            ended = self._process.poll() is not None or "failed" in said
+            if ended or time.monotonic() > deadline_s:
+                raise RuntimeError(f"no update:\n{said}")
+            time.sleep(0.05)
 
 
 def _write_configuration(directory: Path, lines: Sequence[Line], socket: Path, mqtt: str) -> Path:
