@@ -234,15 +234,15 @@ def test_commands_and_replies_go_over_mutual_tls(tmp_path: Path) -> None:
     """The whole uplink, while its head-end uses a listener of its own."""
     authority = Authority(tmp_path / "ca")
     with Mosquitto(tmp_path / "any") as free:
-        plain = free.port
-    both = serving(
-        authority.sign(LOOPBACK), f"cafile {authority.file}", "require_certificate true",
-        f"listener {plain} {LOOPBACK}",
-    )  # fmt: skip
-    with Mosquitto(tmp_path / "broker", settings=both) as broker, HeadEnd(plain, f"{BASE}/#") as head_end:
+        port = free.port
+    mutual = serving(authority.sign(LOOPBACK), f"cafile {authority.file}", "require_certificate true")
+    both = f"listener {port} {LOOPBACK}\n{mutual}"
+    with Mosquitto(tmp_path / "broker", settings=both) as broker:
         own = identity(authority.sign("gw-001"))
-        gateway = Gateway(tmp_path / "state", with_tls(broker), ca_file=authority.file, **own)
+        url = f"mqtts://{LOOPBACK}:{port}"
+        gateway = Gateway(tmp_path / "state", url, ca_file=authority.file, **own)
         gateway.start()
         gateway.wait_until_it_hears()
-        assert head_end.wait_for_reply(order(head_end, "ping"), b"").document["status"] == "done"
+        with HeadEnd(broker.port, f"{BASE}/#") as head_end:
+            assert head_end.wait_for_reply(order(head_end, "ping"), b"").document["status"] == "done"
         gateway.stop()
