@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -43,6 +43,11 @@ class Bells:
                 self._failed(name, error)
 
         self._scheduler.add_job(ring, "interval", seconds=interval_s, id=name, name=name)
+
+    def clock_was_set(self) -> None:
+        """Ring everything now and go on from there: the next rings were fixed in a time of day that is no more."""
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.now(UTC))
 
     def start(self) -> None:
         """Begin to ring; before this there is no thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.model import Authentication, MeterKeys, Security
@@ -20,13 +21,12 @@ _FIRST_ADDRESS = 17
 def meters(
     count: int, *, version: str, new_version: str, verify_s: float, reboot_s: float
 ) -> list[MeterSpec]:
-    """Meters on one line, all with HLS-GMAC, everything authenticated and encrypted, and keys that are new."""
+    """Meters on one line, all with HLS-GMAC, everything authenticated and encrypted, each with new keys of its own."""
     model = MeterSpec(
         logical_device_name="SIM0000000000001",
         address=Address(1, _FIRST_ADDRESS),
         authentication=Authentication.HLS_GMAC,
         security=Security.BOTH,
-        keys=MeterKeys(encryption_key=os.urandom(16), authentication_key=os.urandom(16)),
         client_title=SYSTEM_TITLE,
         version=version,
         new_version=new_version,
@@ -34,7 +34,11 @@ def meters(
         verify_s=verify_s,
         reboot_s=reboot_s,
     )
-    return several(model, count)
+    return [replace(spec, keys=_new_keys()) for spec in several(model, count)]
+
+
+def _new_keys() -> MeterKeys:
+    return MeterKeys(encryption_key=os.urandom(16), authentication_key=os.urandom(16))
 
 
 def meter_id(number: int) -> str:

@@ -17,10 +17,9 @@ from typing import Any, NoReturn
 
 from gateway.control.schema import check_envelope
 from gateway.errors import ExpiredError, SchemaError, VerbError
+from gateway.store.commands import LONGEST_LIFE
 
 COMMAND_LIMIT_BYTES = 64 * 1024
-LONGEST_LIFE = timedelta(days=7)
-"""From `issued` to `expires` (contract)."""
 SKEW = timedelta(minutes=5)
 """How far a sender's clock may be ahead of ours."""
 
@@ -89,7 +88,7 @@ def read_envelope(document: Any, verb: str | None) -> Envelope:
     if not _VERB.fullmatch(verb):
         raise VerbError(f"{verb[:64]!r} is no verb")
     issued, expires = _moment(document, "issued"), _moment(document, "expires")
-    if not issued < expires <= issued + LONGEST_LIFE:
+    if not issued < expires or expires - issued > LONGEST_LIFE:
         raise SchemaError(f"expires: expected later than `issued`, by at most {LONGEST_LIFE.days} days")
     content = json.dumps({**document, "verb": verb}, sort_keys=True).encode()
     return Envelope(

@@ -100,9 +100,12 @@ def _identifier(text: str) -> bytes:
 
 
 def _targets(targets: Any, config: Config) -> Sequence[Meter]:
-    """The meters that are meant, in the order in which they were named or configured. Raises NotFoundError."""
+    """The meters that are meant, in the order in which they were named or configured. Raises NotFoundError and
+    SchemaError."""
     match targets:
         case list():
+            if len(set(targets)) < len(targets):
+                raise SchemaError("args.targets: found a meter twice, expected each once")
             known = {meter.id: meter for meter in config.meters}
             unknown = [name for name in targets if name not in known]
             if unknown:

@@ -91,7 +91,7 @@ class ControlServer:
     # -- below ------------------------------------------------------------------------------------------------
 
     def _welcome(self) -> None:
-        with suppress(BlockingIOError, ConnectionError):
+        with suppress(OSError):  # nobody is there any more, or there is no descriptor left for now
             connection, _ = self._listener.accept()
             connection.setblocking(False)
             if len(self._clients) >= CLIENTS_LIMIT:
@@ -143,7 +143,7 @@ class ControlServer:
         try:
             yield
             client.flush()
-        except (OSError, OverflowError) as error:
+        except (OSError, _TooMuchError) as error:
             log.info("%s was dropped: %s", client.who, error)
             self._drop(client)
             return
@@ -172,6 +172,10 @@ class ControlServer:
         client.close()
 
 
+class _TooMuchError(Exception):
+    """More than one client may ask of us; it is dropped."""
+
+
 class _Client:
     """One connection: what came and is no line yet, and what it has not read yet."""
 
@@ -191,7 +195,7 @@ class _Client:
 
     def receive(self) -> Iterator[tuple[bytes, int | None]]:
         """The lines that are complete, each with the file that came along; the descriptor is the caller's to
-        close. Raises OverflowError for a line that is too long."""
+        close. Raises _TooMuchError for a line that is too long."""
         try:
             octets, ancillary, flags, _ = self.connection.recvmsg(
                 _READ_BYTES, socket.CMSG_SPACE(_DESCRIPTORS_LIMIT * array.array("i").itemsize)
@@ -200,7 +204,7 @@ class _Client:
             return
         self._keep(ancillary)
         if flags & socket.MSG_CTRUNC or len(self._descriptors) > _DESCRIPTORS_LIMIT:
-            raise OverflowError("more files than lines came")
+            raise _TooMuchError("more files than lines came")
         self.at_end = not octets
         self._begun += octets or (_LINE if self._begun else b"")
         *lines, rest = self._begun.split(_LINE)
@@ -209,13 +213,13 @@ class _Client:
             yield bytes(line), self._descriptors.popleft() if self._descriptors else None
         # Somewhat more than allowed, so that a long line is refused with a reply before one hangs up.
         if len(self._begun) > COMMAND_LIMIT_BYTES + _READ_BYTES:
-            raise OverflowError(f"a line of more than {COMMAND_LIMIT_BYTES} octets")
+            raise _TooMuchError(f"a line of more than {COMMAND_LIMIT_BYTES} octets")
 
     def send(self, reply: Reply) -> None:
-        """Queue a reply. Raises OverflowError where the client does not read what it asked for."""
+        """Queue a reply. Raises _TooMuchError where the client does not read what it asked for."""
         self.unread += encoded(reply_document(reply)) + _LINE
         if len(self.unread) > UNREAD_LIMIT_BYTES:
-            raise OverflowError(f"{len(self.unread)} octets are not read")
+            raise _TooMuchError(f"{len(self.unread)} octets are not read")
 
     def gone(self) -> bool:
         """Whether nobody is there to read any more either: poll(2) tells that from the end of what is sent."""

@@ -35,6 +35,8 @@ from gateway.worker import Worker
 CLOCK_EVERY_S = 30.0
 PURGE_EVERY_S = 3600.0
 LIFE_EVERY_S = 5.0
+CLOCK_STEP_S = 2.0
+"""Time of day that is off by more against monotonic time was set, not slewed."""
 STOP_WITHIN_S = 4.5
 """What an operator waits for; what has not ended by then is left, since all that matters is durable."""
 _FAREWELL_S = 1.5
@@ -98,12 +100,13 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._look_at_clock()
         self._store.fail_running_errands()
+        self._store.end_orphans({(meter.id, meter.port) for meter in self._config.meters})
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
         self._store.unpark_changed(
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
         )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
-        self._bells.every("purge", PURGE_EVERY_S, self._store.purge_expired)
+        self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
         self._bells.start()
@@ -185,12 +188,17 @@ class Daemon:
         watchdog_s = notify.watchdog_s()
         pause_s = min(LIFE_EVERY_S, watchdog_s / 3) if watchdog_s else LIFE_EVERY_S
         told = ""
+        set_off_s = self._set_off_s()
         while not self._stopping:
             if select.select((self._woken,), (), (), pause_s)[0]:
                 os.read(self._woken, 4096)
             if self._reload:
                 self._reload = False
                 self._check_configuration()
+            if abs(self._set_off_s() - set_off_s) > CLOCK_STEP_S:
+                set_off_s = self._set_off_s()
+                log.info("the clock was set")
+                self._bells.clock_was_set()
             silent = self._silent()
             if not silent:
                 notify.tell("WATCHDOG=1")
@@ -200,6 +208,10 @@ class Daemon:
                 notify.tell(f"STATUS={sentence}")
                 if silent:
                     log.error("%s; systemd is told nothing more and restarts the service", sentence)
+
+    def _set_off_s(self) -> float:
+        """Time of day less monotonic time: it changes when somebody sets the clock."""
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
     def _silent(self) -> list[str]:
         """Who has shown no sign of life for longer than the longest of their steps."""
@@ -224,6 +236,11 @@ class Daemon:
 
     def _clock_is(self) -> str:
         return self._clock_state
+
+    def _purge(self) -> None:
+        """Only by a clock that is right: one that is ahead would forget what is still needed."""
+        if self._clock_state != "unsynced":
+            self._store.purge_expired()
 
     def _look_at_clock(self) -> None:
         before = self._clock_state

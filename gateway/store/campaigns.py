@@ -166,9 +166,11 @@ class Campaigns(Commands):
         """The oldest campaign that wants its image and may try now."""
         rows = self._rows(
             "SELECT * FROM campaigns WHERE finished_at IS NULL AND state IN (?, ?)"
-            " AND (fetch_next_try_at IS NULL OR fetch_next_try_at <= ?) ORDER BY number LIMIT 1",
+            " AND (fetch_next_try_at IS NULL OR fetch_next_try_at <= ? OR fetch_next_try_at > ?)"
+            " ORDER BY number LIMIT 1",
             *_WANTS_IMAGE,
             moment_text(now),
+            moment_text(now + LONGEST_PAUSE),
         )
         return CAMPAIGN.read(rows[0]) if rows else None
 
@@ -248,6 +250,17 @@ class Campaigns(Commands):
         if self.outbox_full():
             return now + FULL_OUTBOX_WAIT
         return min(job.next_try_at or now for job in jobs)
+
+    def end_orphans(self, places: Collection[tuple[str, str]]) -> None:
+        """At start: end every open job whose meter and port are not among `places` any more, for no worker would."""
+        for row in self._rows(f"{_JOBS} WHERE finished_at IS NULL ORDER BY jobs.number"):
+            job = _job(row)
+            if (job.meter_id, job.port) in places:
+                continue
+            activated = job.record is not None and job.record.activate_decided
+            code = Code.T_UNKNOWN if activated else Code.E_NOT_FOUND
+            message = f"meter {job.meter_id} is no longer configured on port {job.port}"
+            self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
 
     def open_jobs(self, port: str) -> list[Job]:
         """Every job on this port that has not ended, whatever its campaign waits for."""

@@ -18,6 +18,8 @@ from gateway.store.documents import encoded, reply_document, reply_from
 from gateway.store.rows import Sql, insert, moment_text
 from gateway.store.telling import Telling
 
+LONGEST_LIFE = timedelta(days=7)
+"""From `issued` to `expires` (contract); no command is remembered for longer, whatever it says of itself."""
 REPLIES_KEPT_AFTER_EXPIRY = timedelta(days=1)
 """Contract: same cmd_id, same body, the stored reply again."""
 
@@ -131,6 +133,13 @@ class Commands(Telling):
         if stored:
             return stored
         if database.execute("SELECT count(*) FROM commands").fetchone()[0] >= COMMANDS_LIMIT:
+            # What was refused may be asked again at no risk: it makes room.
+            database.execute(
+                "DELETE FROM commands WHERE cmd_id IN"
+                " (SELECT cmd_id FROM commands WHERE reply LIKE ? ORDER BY expires LIMIT 1000)",
+                ('%"status":"rejected"%',),
+            )
+        if database.execute("SELECT count(*) FROM commands").fetchone()[0] >= COMMANDS_LIMIT:
             raise BusyError(
                 f"{COMMANDS_LIMIT} commands are remembered already; they are forgotten as they expire"
             )
@@ -143,7 +152,7 @@ class Commands(Telling):
             "who": command.who,
             "reply_topic": command.reply_topic,
             "correlation": command.correlation,
-            "expires": moment_text(command.expires),
+            "expires": moment_text(min(command.expires, self._clock.now() + LONGEST_LIFE)),
             "reply": kept if len(kept) <= STORED_REPLY_LIMIT_BYTES else "",
         }
         insert(database, "commands", values, verb="REPLACE")

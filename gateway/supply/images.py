@@ -119,7 +119,11 @@ class ImageStore:
         return Image(digest.hexdigest(), size)
 
     def _check_room(self, wanted: int) -> None:
-        free = self._quota_bytes - sum(path.stat().st_size for path in self._directory.iterdir())
+        used = 0
+        for path in self._directory.iterdir():
+            with suppress(FileNotFoundError):  # another image may just get its name
+                used += path.stat().st_size
+        free = self._quota_bytes - used
         if wanted > free:
             raise DiskError(
                 f"no room for an image: {wanted} octets more, but the quota has {max(free, 0)} left"

@@ -40,7 +40,7 @@ class ProgressTeller:
                 document = {
                     "v": VERSION,
                     "campaign_id": campaign_id,
-                    "meter_id": meter_id,
+                    "meter": meter_id,
                     **value,
                     "ts": time_text(clock.now()),
                 }

@@ -7,7 +7,9 @@ Reconnecting has its only home here (invariant 11).
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,8 +21,8 @@ from typing import Any
 from gateway.board import UPLINK, Board
 from gateway.clock import Clock
 from gateway.control.commands import Origin, OriginKind
-from gateway.errors import GatewayError
-from gateway.model import MqttSettings, Reply, StepReport
+from gateway.errors import Code, GatewayError
+from gateway.model import MqttSettings, OutboxRow, Reply, ReplyStatus, StepReport
 from gateway.store import Store
 from gateway.store.documents import VERSION, Document, encoded, time_text
 from gateway.uplink.broker import (
@@ -58,6 +60,7 @@ _CLOCK_LOOK_S = 10.0
 _OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
 _LONGEST_TOPIC = 512
+_PLAIN_TOPIC = re.compile(r"[A-Za-z0-9._/-]+")
 _PACKET_TOO_LARGE = 0x95
 _REASONS = {
     0x87: "not authorized",
@@ -135,6 +138,8 @@ class Uplink:
         self._queue: deque[Message] = deque()
         self._position = 0
         self._subscribed = False
+        self._asked_at: float | None = None
+        """When a subscription was asked for that is not answered yet."""
         self._retry_at: float | None = None
         self._progress = ProgressTeller(self._base)
 
@@ -196,8 +201,10 @@ class Uplink:
             case Lost(reason):
                 self._go_offline(reason)
             case Subscribed(reason) if reason >= REFUSED:
+                self._asked_at = None
                 self._refused(f"{self._base}/cmd/+", reason)
             case Subscribed():
+                self._asked_at = None
                 self._subscribed = True
             case Acknowledged(mid, reason):
                 sent = self._in_flight.pop(mid, None)
@@ -210,6 +217,8 @@ class Uplink:
         now = self._clock.monotonic()
         if self._phase is _Phase.CONNECTING and now - self._since > _CONNECT_TIMEOUT_S:
             self._go_offline("the broker did not answer CONNECT")
+        if self._asked_at is not None and now - self._asked_at > _ACKNOWLEDGE_TIMEOUT_S:
+            self._go_offline("the broker does not answer SUBSCRIBE")
         if any(now - sent.at > _ACKNOWLEDGE_TIMEOUT_S for sent in self._in_flight.values()):
             self._go_offline("the broker acknowledges nothing")
 
@@ -222,6 +231,7 @@ class Uplink:
         # Full jitter: a thousand gateways do not come back to a restarted broker in the same second.
         delay_s = self._random.uniform(0, min(2.0 ** min(self._failures, 10), _LONGEST_BACK_OFF_S))
         self._failures += 1
+        self._asked_at = None
         self._next_try_at = now + delay_s
         self._broker.drop()
         self._in_flight.clear()
@@ -270,7 +280,7 @@ class Uplink:
         publish anywhere else."""
         usual = f"{self._base}/rsp"
         beneath = wished.startswith(f"{usual}/") and len(wished) <= _LONGEST_TOPIC
-        return wished if beneath and not any(letter in wished for letter in "+#\0") else usual
+        return wished if beneath and _PLAIN_TOPIC.fullmatch(wished) else usual
 
     # -- up: state, outbox, progress --------------------------------------------------------------------------
 
@@ -280,6 +290,7 @@ class Uplink:
         self._retry_at = None
         if not self._subscribed:
             self._broker.subscribe(f"{self._base}/cmd/+")
+            self._asked_at = self._clock.monotonic()
         self._queue.append(self._state(online=True))
         self._queue.append(Message(f"{self._base}/info", encoded(self._info()), retain=True))
 
@@ -306,8 +317,13 @@ class Uplink:
         rows = self._store.outbox_batch(self._position, room) if room > 0 else []
         for row in rows:
             self._position = row.id
-            if row.id not in under_way:
-                self._send(Message(row.topic, row.payload, row.retain, row.correlation), row.id)
+            if row.id in under_way:
+                continue
+            message = Message(row.topic, row.payload, row.retain, row.correlation)
+            if message.packet_size > self._limits.max_packet_size and self._is_reply(row.topic):
+                self._send_shorter(row)
+            else:
+                self._send(message, row.id)
         everything_arrived = not rows and not self._in_flight and not self._queue
         if everything_arrived and self._retry_at is None and self._subscribed:
             self._board.drop(REFUSED_ALARM)
@@ -321,6 +337,17 @@ class Uplink:
             return
         mid = self._broker.publish(message)
         self._in_flight[mid] = _Sent(message.topic, row_id, self._clock.monotonic())
+
+    def _is_reply(self, topic: str) -> bool:
+        return topic == f"{self._base}/rsp" or topic.startswith(f"{self._base}/rsp/")
+
+    def _send_shorter(self, row: OutboxRow) -> None:
+        """A reply that the broker can never take: say so in its place."""
+        limit = self._limits.max_packet_size
+        message = f"the reply has {len(row.payload)} octets, the broker takes packets of {limit}"
+        reply = Reply(json.loads(row.payload)["cmd_id"], ReplyStatus.FAILED, Code.E_STATE, message)
+        self._store.send_reply(reply, row.topic, row.correlation)
+        self._store.outbox_delete(row.id)
 
     def _room(self) -> int:
         return min(_WINDOW, self._limits.receive_maximum) - len(self._in_flight)

@@ -200,7 +200,7 @@ class Worker:
         if job.record is not None and job.record.activate_decided:
             return b""
         for run in self._runs.values():
-            if run.sha256 == sha256:
+            if run.sha256 == sha256 and run.image:
                 return run.image
         return self._images.read(sha256)
 

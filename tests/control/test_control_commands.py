@@ -624,3 +624,22 @@ def test_a_big_wrong_command_is_refused_quickly(desk, targets):
     reply = desk.give(raw)
     refused(reply, Code.E_SCHEMA, "args.targets")
     assert len(reply.message) < 300
+
+
+# -- what a reader found ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("issued, expires", [
+    ("9999-12-30T00:00:00Z", "9999-12-31T00:00:00Z"), ("0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"),
+])  # fmt: skip
+def test_the_ends_of_the_calendar_are_refused_like_any_other_time(desk, issued, expires):
+    raw = json.dumps(desk.envelope("ping") | {"issued": issued, "expires": expires}).encode()
+    reply = desk.controller.handle(raw, MQTT, "ping")
+    assert reply.status is ReplyStatus.REJECTED
+
+
+def test_a_crowd_of_targets_costs_no_more_than_it_is_long(desk):
+    targets = ["MTR1", *range(2, 11_000)]
+    raw = json.dumps(desk.envelope("campaign.submit", {"targets": targets})).encode()
+    reply = desk.controller.handle(raw, MQTT, "campaign.submit")
+    assert reply.code is Code.E_SCHEMA
