@@ -87,7 +87,8 @@ class Daemon:
         )
         self._supplier = Supplier(self._store, self._images, config.firmware, self._clock, self._board)
         self._others = [
-            self._thread(SUPPLIER, self._supplier),
+            # A server that drips may hold a fetch for long; nothing but other fetches waits for it.
+            self._thread(SUPPLIER, self._supplier, patience_s=float("inf")),
             self._control_thread(),
             *map(self._port_thread, config.ports),
         ]
