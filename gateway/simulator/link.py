@@ -93,7 +93,7 @@ class SecondaryLink:
         self._receive_next = 0
         self._taken = 0
         """I frames taken since we last acknowledged."""
-        self._incoming = bytearray()
+        self._incoming = b""
         self._rejected: bytes = b""
 
     def drop(self) -> None:
@@ -169,15 +169,14 @@ class SecondaryLink:
             if len(self._incoming) <= LARGEST_APDU:
                 self._incoming += frame.info
             if not frame.segmented:
-                late_s = self._consume(now_s)
+                late_s = self._consume(self._incoming, now_s)
+                self._incoming = b""
         elif self._faults.frmr_on_repeat:
             return self._reject(frame, _Rejected.CONTROL)
         return self._speak(late_s) if frame.poll_final else []
 
-    def _consume(self, now_s: float) -> float:
+    def _consume(self, info: bytes, now_s: float) -> float:
         """A whole APDU is here: let it be answered. How late the answer is."""
-        info = bytes(self._incoming)
-        self._incoming.clear()
         if not info.startswith(_LLC_OF_CLIENT):
             return 0.0
         reply = self._answer(info[3:], now_s)

@@ -155,7 +155,7 @@ class VirtualMeter:
             self.reboot(now_s)
         if executed and self._faults.replies_lost and self._replies.random() < self._faults.replies_lost:
             sent = []
-        for mishap, count in zip(self._faults.mishaps, before, strict=True):
+        for mishap, count in zip(self._faults.mishaps, before, strict=True) if before else ():
             if count < mishap.nth <= self.history.count(mishap.after):
                 sent = []
                 self._befall(mishap, now_s)

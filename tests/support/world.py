@@ -16,6 +16,7 @@ import random
 import sqlite3
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -181,7 +182,7 @@ class World:
         self.sha256 = hashlib.sha256(self.image).hexdigest()
         self.power = Power(power_fails_at, disk_full_at)
         self.escaped: list[GatewayError] = []
-        self.sentences: list[str] = []
+        self._said: deque[tuple[float, str, str]] = deque(maxlen=2000)
         self._directory = directory
         self._chance = chance
         self._sims = meters
@@ -261,6 +262,11 @@ class World:
     def now_s(self) -> float:
         return self._now_s
 
+    @property
+    def sentences(self) -> list[str]:
+        """What the actors said of their latest steps, for who has to find out why something went wrong."""
+        return [f"{at_s:10.3f} {name}: {sentence}" for at_s, name, sentence in self._said]
+
     def run(self, until: Callable[[], bool], *, limit_s: float = 48 * 3600.0) -> None:
         """Step whoever is earliest until `until` holds. Fails when `limit_s` of virtual time has passed."""
         for _ in range(STEP_LIMIT):
@@ -307,21 +313,18 @@ class World:
         try:
             report = actor.step()
         except PowerCut:
-            self.sentences.append("-- power cut --")
+            self._said.append((self._now_s, "--", "power cut"))
             self.cut_power()
             return
         except GatewayError as error:
             self.escaped.append(error)
-            self.sentences.append(
-                f"{actor.clock.monotonic():10.3f} {actor.name}: left the step: {error.message}"
-            )
+            self._said.append((actor.clock.monotonic(), actor.name, f"left the step: {error.message}"))
             # The pause hears no bell, hence by the actor's own clock.
             actor.clock.advance(AFTER_ERROR_S)
             actor.wake_at = actor.clock.monotonic()
             return
         actor.wake_at = report.wake_at
-        self.sentences.append(f"{actor.clock.monotonic():10.3f} {actor.name}: {report.sentence}")
-        del self.sentences[:-2000]
+        self._said.append((actor.clock.monotonic(), actor.name, report.sentence))
 
     # -- the gateway ------------------------------------------------------------------------------------------
 
