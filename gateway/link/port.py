@@ -120,7 +120,6 @@ class TcpPort:
         if self._socket is None:
             self._socket = self._connect()
         try:
-            self._socket.settimeout(WRITE_TIMEOUT_S)
             self._socket.sendall(octets)
         except OSError as error:
             self.close()
@@ -157,6 +156,7 @@ class TcpPort:
         except (OSError, UnicodeError) as error:
             raise PortError(f"cannot connect to {self._text()}: {error}", detail=_errno(error)) from None
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(WRITE_TIMEOUT_S)
         return connection
 
     def _text(self) -> str:

@@ -8,6 +8,7 @@ further, and the connection is as good as lost.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from gateway.errors import LinkLostError, WireError
 from gateway.wire.client import Reaction
 
 _VERSION = 1
-_HEADER_OCTETS = 8
+_HEADER = struct.Struct(">4H")
 
 
 class WrapperMessage(NamedTuple):
@@ -28,12 +29,12 @@ class WrapperMessage(NamedTuple):
 
 def encode_wrapper(source: int, destination: int, apdu: bytes) -> bytes:
     """Header and APDU. WireError where a number does not fit its two octets."""
-    if max(source, destination, len(apdu)) > 0xFFFF or min(source, destination) < 0:
+    try:
+        return _HEADER.pack(_VERSION, source, destination, len(apdu)) + apdu
+    except struct.error:
         raise WireError(
             f"wrapper ports {source} and {destination}, {len(apdu)} octets: each at most 65535 expected"
-        )
-    fields = (_VERSION, source, destination, len(apdu))
-    return b"".join((*(number.to_bytes(2, "big") for number in fields), apdu))
+        ) from None
 
 
 class WrapperReader:
@@ -47,20 +48,18 @@ class WrapperReader:
         buffer = self._buffer
         buffer += octets
         found: list[WrapperMessage] = []
-        while len(buffer) >= _HEADER_OCTETS:
-            version, source, destination, length = (
-                int.from_bytes(buffer[at : at + 2], "big") for at in range(0, _HEADER_OCTETS, 2)
-            )
+        while len(buffer) >= _HEADER.size:
+            version, source, destination, length = _HEADER.unpack_from(buffer)
             if version != _VERSION:
                 if found:
                     break
                 raise LinkLostError(
                     f"wrapper version {version}, expected {_VERSION}: the stream makes no sense"
                 )
-            end = _HEADER_OCTETS + length
+            end = _HEADER.size + length
             if len(buffer) < end:
                 break
-            found.append(WrapperMessage(source, destination, bytes(buffer[_HEADER_OCTETS:end])))
+            found.append(WrapperMessage(source, destination, bytes(buffer[_HEADER.size : end])))
             del buffer[:end]
         return found
 
