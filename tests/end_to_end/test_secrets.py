@@ -145,7 +145,7 @@ class Said:
                 self.add(str(path), str(path), path.read_bytes())
 
 
-def eventually(condition, timeout_s=30.0):
+def eventually(condition, timeout_s=90.0):
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it never came about"
@@ -208,6 +208,7 @@ def test_no_secret_is_anywhere_but_in_its_own_file(tmp_path, gateway, broker, ca
 
     with ImageServer(IMAGE) as server, HeadEnd(broker.port, f"{BASE}/#") as head_end:
         gateway.start()
+        head_end.wait_for(f"{BASE}/state")  # before it, nobody hears an order
         jobs, probes = work(head_end, server.url)
         for line in COMMAND_LINES:
             type_in(line)

@@ -51,7 +51,7 @@ def told(head_end, topic, name):
     return {heard.document[name] for heard in head_end.heard(topic)}
 
 
-def eventually(condition, timeout_s=60.0):
+def eventually(condition, timeout_s=90.0):
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it never came about"
@@ -65,6 +65,7 @@ def test_an_order_survives_kill_9_and_ends_updated_without_sending_a_block_twice
     with ImageServer(IMAGE) as server, HeadEnd(broker.port, f"{BASE}/#") as head_end:
         try:
             gateway.start()
+            head_end.wait_for(f"{BASE}/state")  # before it, nobody hears an order
             cmd_id = submit(head_end, server.url)
             eventually(lambda: meter.history.blocks.total() >= 60)
             gateway.stop(signal.SIGKILL)

@@ -51,7 +51,7 @@ class HeadEnd:
 
     def __enter__(self) -> Self:
         self._client.loop_start()
-        self._wait(lambda: self._connected, 10, "was never connected")
+        self._wait(lambda: self._connected, 30, "was never connected")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,25 +69,25 @@ class HeadEnd:
         correlation: bytes = b"",
     ) -> None:
         """Send, and wait until the broker has it."""
-        self._wait(lambda: self._connected, 10, "was never connected")
+        self._wait(lambda: self._connected, 30, "was never connected")
         properties = _properties(PacketTypes.PUBLISH)
         if response_topic:
             properties.ResponseTopic = response_topic
         if correlation:
             properties.CorrelationData = correlation
-        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(30)
 
     def heard(self, topic: str = "") -> list[Heard]:
         """Everything heard so far, or what came on one topic."""
         with self._changed:
             return [heard for heard in self._heard if topic in ("", heard.topic)]
 
-    def wait_for(self, topic: str, count: int = 1, timeout_s: float = 10) -> list[Heard]:
+    def wait_for(self, topic: str, count: int = 1, timeout_s: float = 30) -> list[Heard]:
         """What came on `topic`, as soon as it is at least `count`."""
         self._wait(lambda: len(self.heard(topic)) >= count, timeout_s, f"never heard {count} on {topic}")
         return self.heard(topic)
 
-    def wait_for_reply(self, cmd_id: str | None, correlation: bytes, timeout_s: float = 10) -> Heard:
+    def wait_for_reply(self, cmd_id: str | None, correlation: bytes, timeout_s: float = 30) -> Heard:
         """The first reply to that id with that correlation data, on whatever topic."""
 
         def replies() -> list[Heard]:

@@ -67,7 +67,7 @@ class RunningGateway:
         self.wait_for("ready: ")
         return self
 
-    def wait_for(self, words: str, timeout_s: float = 15.0) -> None:
+    def wait_for(self, words: str, timeout_s: float = 60.0) -> None:
         """Until the log has `words`."""
         deadline = time.monotonic() + timeout_s
         while words not in self.said():
@@ -77,7 +77,7 @@ class RunningGateway:
     def said(self) -> str:
         return self.log.read_text()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 5.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 20.0) -> int:
         """Its exit status."""
         assert self.process is not None
         self.process.send_signal(number)

@@ -31,14 +31,14 @@ class Ours:
             self.wait(Subscribed)
         return connected
 
-    def wait(self, kind: type[E], timeout_s: float = 10) -> E:
+    def wait(self, kind: type[E], timeout_s: float = 30) -> E:
         """The next event of that kind."""
         self.wait_until(lambda: any(isinstance(event, kind) for event in self.events), timeout_s)
         found = next(event for event in self.events if isinstance(event, kind))
         self.events.remove(found)
         return found
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"only {self.events} and {self.delivered}"

@@ -138,7 +138,7 @@ class Gateway:
         for number in numbers:
             self.store.send_reply(Reply(str(number), ReplyStatus.DONE), f"{BASE}/rsp")
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, "it never came to that"
