@@ -1,7 +1,7 @@
 """The worker of one port: `step()` does one exchange with one meter and says what it did and when to come back.
 
-It owns the line and at most one association at a time. While one meter erases, verifies or reboots, the line serves the
-next. What is due is asked of the Store afresh; what is in hand is only what makes the next exchange quick.
+It owns the line and the associations on it. While one meter erases, verifies or reboots, the line serves the next.
+What is due is asked of the Store afresh; what is in hand is only what makes the next exchange quick.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
-from gateway.errors import BusyError, Code, GatewayError, MeterError, NotFoundError, PortError, StateError
+from gateway.errors import BusyError, Code, GatewayError, LinkLostError, MeterError, NotFoundError, StateError
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import (
@@ -23,7 +23,6 @@ from gateway.model import (
     JobState,
     Meter,
     MeterKeys,
-    PortKind,
     PortSettings,
     Reply,
     ReplyStatus,
@@ -32,14 +31,18 @@ from gateway.model import (
 from gateway.store import Store
 from gateway.store.commands import failed
 from gateway.supply.images import ImageStore
-from gateway.transfer import Done, Failed, Wait
+from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker.contact import Contact
 from gateway.worker.probe import probe
+from gateway.worker.sessions import LONGEST_REST_S, Sessions
 from gateway.worker.transfer_run import TransferRun
 
 KEEP_SESSION_S = 20.0
-"""An association is kept over a wait up to this long, well below the link's inactivity time-out (120 s by
-default, IEC 62056-46); for longer waits the meter is left."""
+"""An association is kept over a wait up to this long, well below what `sessions.LONGEST_REST_S` allows; for longer
+waits the meter is left."""
+RESTED_S = 1.0
+"""After so long without an exchange a meter may have ended its link by itself, and nothing is wrong with that."""
+NEVER_S = float("inf")
 OUTBOX_WAIT_S = 10.0
 LOOK_AGAIN_S = 60.0
 DISK_WAIT = timedelta(seconds=60)
@@ -70,7 +73,6 @@ class Worker:
         self._images = images
         self._board = board
         self._clock = clock
-        self._open_port = open_port
         self._contact = Contact(
             settings,
             keys=keys,
@@ -87,9 +89,11 @@ class Worker:
         """There may be a job."""
         self._look_at: float | None = None
         self._runs: dict[tuple[str, str], TransferRun] = {}
-        self._port: Port | None = None
-        self._session: Session | None = None
-        self._session_meter = ""
+        self._in_hand: TransferRun | None = None
+        """The run that had the last exchange."""
+        self._sessions = Sessions(
+            settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget
+        )
 
     def step(self) -> StepReport:
         """One exchange with one meter, or one errand, or the finding that nothing is due. Never waits between
@@ -118,8 +122,7 @@ class Worker:
     def close(self) -> None:
         """Leave the meters and the line, and make durable what they acknowledged."""
         self._checkpoint()
-        self._leave_meter()
-        self._close_port()
+        self._sessions.close()
 
     def _checkpoint(self) -> None:
         for run in self._runs.values():
@@ -128,14 +131,13 @@ class Worker:
     # -- who is next ---------------------------------------------------------------------------------------------
 
     def _choose(self) -> TransferRun | None:
-        """The meter whose association is open goes on; else the one that waits longest; else a new job."""
+        """The meter that had the last exchange goes on; else the one that waits longest; else a new job."""
         holder = self._holder()
         if holder is not None:
             return holder if self._is_due(holder) else None
         due = [run for run in self._runs.values() if self._is_due(run)]
-        for run in due:
-            if run.meter.id == self._session_meter:
-                return run
+        if self._in_hand in due:
+            return self._in_hand
         if due:
             return min(due, key=lambda run: run.wake_at)
         return self._take_job()
@@ -145,12 +147,14 @@ class Worker:
 
     def _holder(self) -> TransferRun | None:
         """The transfer whose association may not be broken, if there is one."""
-        if self._session is None or not self._session.alive:
-            return None
         for run in self._runs.values():
-            if run.keeps_line and run.meter.id == self._session_meter:
+            if run.keeps_line and self._session_of(run) is not None:
                 return run
         return None
+
+    def _session_of(self, run: TransferRun) -> Session | None:
+        """The association that the next exchange can be done in. One that may not break is tried however old it is."""
+        return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else LONGEST_REST_S)
 
     def _take_job(self) -> TransferRun | None:
         now_s = self._clock.monotonic()
@@ -232,19 +236,18 @@ class Worker:
             return None
         try:
             self._contact.check(run.meter)
-            return self._associate(run.meter)
+            return self._sessions.associate(run.meter)
         except MeterError as error:
-            self._lose_meter(self._contact.judge(run.meter, self._session, error))
+            self._sessions.lose(run.meter.id, self._contact.judge(run.meter, None, error))
             return None
 
     def _drop(self, run: TransferRun) -> None:
         self._runs.pop(run.key, None)
         self._look = True
-        if run.meter.id == self._session_meter:
-            self._leave_meter()
+        self._leave_unwanted()
 
     def _rest(self) -> StepReport:
-        """Nothing is due: leave a meter that would only wait, and say when to come back."""
+        """Nothing is due: leave the meters that would only wait, and say when to come back."""
         holder = self._holder()
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
@@ -252,17 +255,13 @@ class Worker:
         if self._look_at is not None:
             wakes.append(self._look_at)
         wake_at = min(wakes, default=None)
-        if self._session is not None:
-            patience_s = self._clock.monotonic() + KEEP_SESSION_S
-            own = [run.wake_at for run in self._runs.values() if run.meter.id == self._session_meter]
-            if not own or min(own) > patience_s:
-                self._leave_meter()
+        self._leave_unwanted()
         return StepReport("nothing is due", wake_at)
 
     def _hold(self) -> StepReport:
         """What happens now could not be told: leave the meters at a safe place until the broker has taken more."""
         self._checkpoint()
-        self._leave_meter()
+        self._sessions.leave_all_but(lambda _: False)
         return StepReport("the outbox is nearly full", self._clock.monotonic() + OUTBOX_WAIT_S)
 
     # -- one job ---------------------------------------------------------------------------------------------------
@@ -276,54 +275,43 @@ class Worker:
             return error.message
 
     def _try_to_advance(self, run: TransferRun) -> str:
+        self._in_hand = run
+        meter_id = run.meter.id
+        session, rested_s = self._session_of(run), self._sessions.rested_s(meter_id)
+        step = run.decide()
         try:
-            step = run.decide()
-            session = self._session_of(run)
             if session is None and not isinstance(step, Wait | Done | Failed):
                 self._contact.check(run.meter)
-                run.associated(self._associate(run.meter))
+                run.associated(self._sessions.associate(run.meter))
                 return "associated"
-            return run.perform(step, session)
+            sentence = run.perform(step, session)
         except MeterError as error:
-            error = self._contact.judge(run.meter, self._session, error)
-            self._lose_meter(error)
+            error = self._contact.judge(run.meter, session, error)
+            self._sessions.lose(meter_id, error)
+            if (
+                rested_s > RESTED_S
+                and isinstance(error, LinkLostError)
+                and isinstance(step, Survey | SendBlock)
+            ):
+                run.view.doubt()
+                return f"{error.message}, which may be after a pause"
             return run.fail(error)
+        self._sessions.used(meter_id)
+        if not self._is_due(run):
+            self._leave_unwanted()
+        return sentence
 
-    def _session_of(self, run: TransferRun) -> Session | None:
-        """The association with the meter of `run`, if it is the one that is open."""
-        session = self._session
-        return (
-            session if session is not None and session.alive and self._session_meter == run.meter.id else None
-        )
+    def _leave_unwanted(self) -> None:
+        """Keep the associations of those runs that go on soon."""
+        soon_s = self._clock.monotonic() + KEEP_SESSION_S
+        kept = {run.meter.id for run in self._runs.values() if run.keeps_line or run.wake_at <= soon_s}
+        self._sessions.leave_all_but(lambda meter_id: meter_id in kept)
 
-    def _lose_meter(self, error: MeterError) -> None:
-        """After an error the association counts for nothing, and a connection or a line that failed neither."""
-        self._session = None
-        self._session_meter = ""
-        if isinstance(error, PortError) or self._settings.kind is PortKind.TCP:
-            self._close_port()
-
-    def _associate(self, meter: Meter) -> Session:
-        self._leave_meter()
-        if self._port is None:
-            self._port = self._open_port(self._settings)
-        session = self._contact.associate(self._port, meter)
-        self._session, self._session_meter = session, meter.id
-        return session
-
-    def _leave_meter(self) -> None:
-        session, meter_id = self._session, self._session_meter
-        self._session, self._session_meter = None, ""
-        if session is not None and session.alive:
-            session.close()
+    def _forget(self, meter_id: str) -> None:
+        """An association has ended: nothing seen in it counts any longer."""
         for run in self._runs.values():
             if run.meter.id == meter_id:
                 run.view.forget()
-
-    def _close_port(self) -> None:
-        if self._port is not None:
-            self._port.close()
-            self._port = None
 
     # -- errands -------------------------------------------------------------------------------------------------------
 
@@ -335,6 +323,7 @@ class Worker:
         else:
             reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
         self._store.finish_errand(errand, reply)
+        self._leave_unwanted()
         return f"{errand.verb} {errand.meter_id}: {reply.code or reply.status}"
 
     def _probe(self, errand: Errand) -> dict[str, object]:
@@ -348,17 +337,19 @@ class Worker:
             )
         if not errand.local:
             self._contact.check(meter)
+        session: Session | None = None
         try:
-            session = self._session
-            if session is None or not session.alive or self._session_meter != meter.id:
-                session = self._associate(meter)
+            session = self._sessions.of(meter.id)
+            if session is None:
+                session = self._sessions.associate(meter)
             data = probe(session, meter)
         except MeterError as error:
-            judged = self._contact.judge(meter, self._session, error)
-            self._lose_meter(judged)
+            judged = self._contact.judge(meter, session, error)
+            self._sessions.lose(meter.id, judged)
             for run in self._runs.values():
                 if run.meter.id == meter.id:
                     run.view.doubt()
             raise judged from None
+        self._sessions.used(meter.id)
         self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
         return data
