@@ -402,7 +402,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A read that somebody waits for: done by the worker of the port before the next block."""
+    """What somebody waits for: a read, done by the worker of the port before the next block, or the gateway's own
+    (`port` is "")."""
 
     cmd_id: str
     verb: str

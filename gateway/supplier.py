@@ -82,6 +82,10 @@ class Supplier:
         """Let a fetch that is under way end at its next octets; from another thread, when the process ends."""
         self._stopping = True
 
+    def use(self, settings: FirmwareSettings) -> None:
+        """From the next fetch on; from another thread."""
+        self._settings = settings
+
     def _supply(self, campaign: Campaign) -> str:
         try:
             image = self._stored(campaign) or self._fetched(campaign)

@@ -5,7 +5,7 @@ What is wrong is reported together: one line for each mistake with file, key pat
 expected. What the published contract names and this version cannot do is refused by name, never ignored.
 
 The files of this room: `files` (which, merged how), `values` (kinds of values), `table` (reading and noting
-mistakes), `sections` (what each section means).
+mistakes), `sections` (what each section means), `reload` (what of a new one counts while the gateway runs).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.config.files import DEFAULT_FILE, read_keys, read_settings
+from gateway.config.reload import ReloadPlan, plan_reload
 from gateway.config.sections import VERBS, build
 from gateway.config.table import Mistakes, Table
 from gateway.config.values import SOCKET_PATH, is_loopback
 from gateway.errors import ConfigError
 from gateway.model import Config, GatewaySettings
 
-__all__ = ["DEFAULT_FILE", "VERBS", "control_socket", "is_loopback", "load"]
+__all__ = ["DEFAULT_FILE", "VERBS", "ReloadPlan", "control_socket", "is_loopback", "load", "plan_reload"]
 
 
 def load(path: Path | None = None) -> Config:

@@ -313,7 +313,8 @@ def _ciphers(meter: Meter) -> bool:
     return meter.authentication is Authentication.HLS_GMAC or meter.security is not Security.NONE
 
 
-def _check_keys(meter: Meter, keys: Table) -> None:
+def needed_keys(meter: Meter) -> tuple[str, ...]:
+    """The secrets that a meter cannot do without, as keys.toml and `MeterKeys` name them."""
     needed = []
     if _ciphers(meter):
         needed.append("encryption_key")
@@ -323,7 +324,11 @@ def _check_keys(meter: Meter, keys: Table) -> None:
         needed.append("authentication_key")
     if meter.authentication is Authentication.LLS:
         needed.append("password")
-    for key in needed:
+    return tuple(needed)
+
+
+def _check_keys(meter: Meter, keys: Table) -> None:
+    for key in needed_keys(meter):
         if key not in keys:
             keys.wrong(key, f"a secret, as meter {meter.id} is configured")
 

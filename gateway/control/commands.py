@@ -62,17 +62,24 @@ class Controller:
         clock: Clock,
         version: str,
         clock_state: Callable[[], str],
+        reload: Callable[[], None],
     ) -> None:
-        """`clock_state` says "synced" or "unsynced"."""
-        self._config = config
+        """`clock_state` says "synced" or "unsynced". `reload` tells whoever reads the configuration that an errand for
+        it is in the Store."""
         self._store = store
         self._clock = clock
         self._clock_state = clock_state
         self._log = RejectionLog(clock)
-        self._verbs = Verbs(config, store=store, images=images, board=board, clock=clock, version=version)
+        self._verbs = Verbs(
+            config, store=store, images=images, board=board, clock=clock, version=version, reload=reload
+        )
+
+    def use(self, config: Config) -> None:
+        """From the next command on. When this returns, what was ordered for meters of the old one is in the Store."""
+        self._verbs.use(config)
 
     def info(self) -> Document:
-        """Versions, verbs, ports and limits; the same until the next start."""
+        """Versions, verbs, ports and limits."""
         return self._verbs.info()
 
     def handle(
@@ -137,9 +144,10 @@ class Controller:
         verb = VERBS.get(name)
         if verb is None:
             raise VerbError(f"there is no verb {name!r}")
-        if origin.kind is OriginKind.MQTT and not over_mqtt(name, self._config):
+        config = self._verbs.config
+        if origin.kind is OriginKind.MQTT and not over_mqtt(name, config):
             raise AuthError(f"{name} is not allowed over MQTT")
-        trusted = not self._config.gateway.require_synced_clock or self._clock_state() == SYNCED
+        trusted = not config.gateway.require_synced_clock or self._clock_state() == SYNCED
         if verb.changes and origin.kind is OriginKind.MQTT and not trusted:
             raise ClockError(
                 f"{name} over MQTT needs a synchronised clock: how old the command is, cannot be told"

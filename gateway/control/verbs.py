@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +18,7 @@ from gateway.control.orders import read_order
 from gateway.errors import DiskError, NotFoundError, SchemaError
 from gateway.model import Command, Config, Errand, Meter, PortSettings, Reply, ReplyStatus
 from gateway.store import Store
+from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.documents import (
     Document,
     campaign_document,
@@ -57,17 +60,26 @@ class Verbs:
         board: Board,
         clock: Clock,
         version: str,
+        reload: Callable[[], None],
     ) -> None:
-        self._config = config
+        self.config = config
+        self._placing = threading.Lock()
+        """Held from a look at the configuration until the work for a port is in the Store."""
         self._store = store
         self._images = images
         self._board = board
         self._clock = clock
         self._version = version
+        self._reload = reload
+
+    def use(self, config: Config) -> None:
+        """From the next command on; waits for one that is giving a port work by the old one."""
+        with self._placing:
+            self.config = config
 
     def info(self) -> Document:
-        """What this gateway is: for `info.get` and the retained topic. The same until the next start."""
-        config = self._config
+        """What this gateway is: for `info.get` and the retained topic."""
+        config = self.config
         return {
             "v": 1,
             "gateway": config.gateway.id,
@@ -97,18 +109,20 @@ class Verbs:
         return _done(command, {**self.info(), "now": now})
 
     def port_list(self, command: Command, _descriptor: int | None) -> Reply:
-        figures = self._board.values("port")
+        config, figures = self.config, self._board.values("port")
+        meters = Counter(meter.port for meter in config.meters)
         ports = [
-            {**_port(port), "meters": len(self._on(port.name)), **figures.get(("port", port.name), {})}
-            for port in self._config.ports
+            {**_port(port), "meters": meters[port.name], **figures.get(("port", port.name), {})}
+            for port in config.ports
         ]
         return _done(command, {"ports": ports})
 
     def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
-        jobs = {job.meter_id: job for port in self._config.ports for job in self._store.open_jobs(port.name)}
+        config = self.config
+        jobs = {job.meter_id: job for port in config.ports for job in self._store.open_jobs(port.name)}
         parked = self._store.all_parked()
         meters = []
-        for meter in self._config.meters:
+        for meter in config.meters:
             job = jobs.get(meter.id)
             now = {
                 "campaign_id": job and job.campaign_id,
@@ -120,12 +134,13 @@ class Verbs:
 
     def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:
         """A parked meter is tried for whoever stands beside the gateway, and for nobody far away."""
-        meter = self._meter_named(command)
-        parked = self._store.parked(meter.id)
-        if parked and command.reply_topic:
-            raise refusal(parked)
-        errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, command.args)
-        return self._store.add_errand(command, errand)
+        with self._placing:
+            meter = self._meter_named(command)
+            parked = self._store.parked(meter.id)
+            if parked and command.reply_topic:
+                raise refusal(parked)
+            errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, command.args)
+            return self._store.add_errand(command, errand)
 
     def counter_adopt(self, command: Command, _descriptor: int | None) -> Reply:
         meter = self._meter_named(command)
@@ -142,8 +157,9 @@ class Verbs:
         return _done(command, {"sha256": image.sha256, "size": image.size})
 
     def campaign_submit(self, command: Command, _descriptor: int | None) -> Reply:
-        campaign, jobs = read_order(command.args, self._config, self._images, self._clock.now())
-        return self._store.submit_campaign(command, campaign, jobs)
+        with self._placing:
+            campaign, jobs = read_order(command.args, self.config, self._images, self._clock.now())
+            return self._store.submit_campaign(command, campaign, jobs)
 
     def campaign_cancel(self, command: Command, _descriptor: int | None) -> Reply:
         return self._store.cancel_campaign(command, command.args["campaign_id"])
@@ -170,15 +186,20 @@ class Verbs:
         ]
         return _done(command, {"campaigns": campaigns})
 
+    def agent_reload(self, command: Command, _descriptor: int | None) -> Reply:
+        """An errand for whoever owns the configuration: lines are left in order first, which takes a while."""
+        reply = self._store.add_errand(
+            command, Errand(command.cmd_id, command.verb, GATEWAY_ERRANDS, "", command.args)
+        )
+        self._reload()
+        return reply
+
     def _meter_named(self, command: Command) -> Meter:
         name = command.args["meter"]
-        meter = next((meter for meter in self._config.meters if meter.id == name), None)
+        meter = next((meter for meter in self.config.meters if meter.id == name), None)
         if meter is None:
             raise NotFoundError(f"no meter {name}")
         return meter
-
-    def _on(self, port: str) -> list[Meter]:
-        return [meter for meter in self._config.meters if meter.port == port]
 
 
 VERBS: Mapping[str, Verb] = {
@@ -195,13 +216,14 @@ VERBS: Mapping[str, Verb] = {
         Verb("campaign.get", Verbs.campaign_get),
         Verb("campaign.list", Verbs.campaign_list),
         Verb("campaign.cancel", Verbs.campaign_cancel, changes=True),
+        Verb("agent.reload", Verbs.agent_reload, changes=True),
     )
 }
 
 LATER_VERBS = frozenset({
     "port.scan", "port.hold", "port.release", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
     "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
-    "window.set", "event.list", "agent.reload",
+    "window.set", "event.list",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 

@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -18,13 +19,24 @@ from gateway.board import CONTROL, SUPPLIER, UPLINK, Board, port_actor
 from gateway.clock import SystemClock
 from gateway.control import Controller, ControlServer
 from gateway.daemon import logs, notify
+from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
-from gateway.errors import ConfigError, GatewayError
+from gateway.daemon.lines import Lines
+from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.port import open_port
-from gateway.model import Config, MeterKeys, MqttSettings, PortKind, PortSettings
+from gateway.model import (
+    Config,
+    Errand,
+    Meter,
+    MeterKeys,
+    MqttSettings,
+    PortKind,
+    PortSettings,
+)
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
+from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
@@ -45,6 +57,8 @@ _PATIENCE_S = 120.0
 _EXCHANGES_IN_A_STEP = 12
 """To associate and survey, or to probe, is one step of about so many exchanges."""
 _LONGEST_FRAME_BITS = 2048 * 11
+_LEAVING_LOOK_S = 0.05
+"""How often it is looked whether the lines that a reload changes have been left."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +78,12 @@ class Daemon:
         # Signals and failures wake the main thread through a pipe: a handler may not take the lock of an Event.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
-        self._reload = False
+        self._hung_up = False
+        """SIGHUP came: look at the configuration."""
+        self._reload: reloads.Reload | None = None
+        self._config_note = ""
+        """What STATUS says of the configuration; nothing where all of it is in force."""
+        self._store_trouble = ""
         self._failed = False
         self._bells = Bells(self._tick_failed)
         self._store = Store(
@@ -84,14 +103,15 @@ class Daemon:
             clock=self._clock,
             version=version("meter-gateway"),
             clock_state=self._clock_is,
+            reload=self._wake_up,
         )
         self._supplier = Supplier(self._store, self._images, config.firmware, self._clock, self._board)
         self._others = [
             # A server that drips may hold a fetch for long; nothing but other fetches waits for it.
             self._thread(SUPPLIER, self._supplier, patience_s=float("inf")),
             self._control_thread(),
-            *map(self._port_thread, config.ports),
         ]
+        self._lines = Lines(self._port_thread)
         self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
 
     def run(self) -> int:
@@ -101,7 +121,7 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._look_at_clock()
         self._store.fail_running_errands()
-        self._store.end_orphans({(meter.id, meter.port) for meter in self._config.meters})
+        self._end_orphans()
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
         self._store.unpark_changed(
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
@@ -113,6 +133,7 @@ class Daemon:
         self._bells.start()
         for thread in self._threads():
             thread.start()
+        self._lines.begin(self._config)
         notify.tell(f"READY=1\nSTATUS={self._sentence()}")
         log.info("ready: %s", self._sentence())
         self._live()
@@ -124,7 +145,7 @@ class Daemon:
     # -- what it is made of -----------------------------------------------------------------------------------
 
     def _threads(self) -> list[ActorThread]:
-        return [*self._others, *([self._uplink] if self._uplink else [])]
+        return [*self._others, *self._lines.threads, *([self._uplink] if self._uplink else [])]
 
     def _thread(
         self,
@@ -146,10 +167,10 @@ class Daemon:
             hears_bell=hears_bell,
         )
 
-    def _port_thread(self, settings: PortSettings) -> ActorThread:
+    def _port_thread(self, settings: PortSettings, meters: tuple[Meter, ...]) -> ActorThread:
         worker = Worker(
             settings,
-            meters={meter.id: meter for meter in self._config.meters if meter.port == settings.name},
+            meters={meter.id: meter for meter in meters},
             keys=self._config.keys,
             system_title=self._config.gateway.system_title,
             store=self._store,
@@ -191,11 +212,10 @@ class Daemon:
         told = ""
         set_off_s = self._set_off_s()
         while not self._stopping:
-            if select.select((self._woken,), (), (), pause_s)[0]:
+            wait_s = _LEAVING_LOOK_S if self._reload and not self._store_trouble else pause_s
+            if select.select((self._woken,), (), (), wait_s)[0]:
                 os.read(self._woken, 4096)
-            if self._reload:
-                self._reload = False
-                self._check_configuration()
+            self._look_at_configuration()
             if abs(self._set_off_s() - set_off_s) > CLOCK_STEP_S:
                 set_off_s = self._set_off_s()
                 log.info("the clock was set")
@@ -222,15 +242,17 @@ class Daemon:
 
     def _sentence(self) -> str:
         """What systemctl status shows."""
+        note = f"; {self._config_note}" if self._config_note else ""
         config = self._config
         if not config.ports:
-            return f"nothing to do: {self._config_file or configuration.DEFAULT_FILE} names no ports and no meters"
+            file = self._config_file or configuration.DEFAULT_FILE
+            return f"nothing to do: {file} names no ports and no meters{note}"
         words = [f"{len(config.ports)} ports", f"{len(config.meters)} meters"]
         words.append(f"{len(self._board.values('progress'))} transfers under way")
         if config.mqtt:
             online = self._board.values("uplink").get(("uplink",), {}).get("online", False)
             words.append("broker connected" if online else "broker not connected")
-        return ", ".join([*words, f"clock {self._clock_state}"])
+        return ", ".join([*words, f"clock {self._clock_state}"]) + note
 
     def _beat(self, actor: str) -> None:
         self._board.beat(actor, self._clock.monotonic())
@@ -250,25 +272,60 @@ class Daemon:
         if self._clock_state != before:
             log.info("the clock is %s", self._clock_state)
 
-    def _check_configuration(self) -> None:
-        """SIGHUP: a look at the files; the running configuration stays until a restart."""
+    # -- a new configuration ----------------------------------------------------------------------------------
+
+    def _look_at_configuration(self) -> None:
+        """Begin a reload that is wanted, by SIGHUP or by an errand, or end one whose lines have been left."""
         try:
-            new = configuration.load(self._config_file)
-        except ConfigError as error:
-            for mistake in error.mistakes:
-                log.warning("configuration: %s", mistake)
-            log.warning("the configuration has mistakes; the gateway goes on with the one it runs with")
-            return
-        if new == self._config:
-            log.info("the configuration is unchanged")
+            if self._reload is None:
+                errand = self._store.take_errand(GATEWAY_ERRANDS)
+                if errand or self._hung_up:
+                    self._hung_up = False
+                    self._begin_reload(errand)
+            if self._reload is not None and self._lines.left:
+                self._end_reload(self._reload)
+        except StoreError as error:  # the disk is full: this is looked at again
+            if error.message != self._store_trouble:
+                log.error("reload: %s: %s. %s", error.code, error.message, error.advice)  # noqa: TRY400
+            self._store_trouble = error.message
         else:
-            log.warning("the configuration has changed: restart the gateway for it to take effect")
+            self._store_trouble = ""
+
+    def _begin_reload(self, errand: Errand | None) -> None:
+        """Everything is checked before anything is applied; with a mistake the running configuration stays."""
+        notify.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            plan = configuration.plan_reload(self._config, configuration.load(self._config_file))
+        except ConfigError as error:
+            self._reload = reloads.refused(error, errand)
+            return
+        self._config = plan.config
+        self._controller.use(plan.config)
+        self._supplier.use(plan.config.firmware)
+        self._images.quota_bytes = plan.config.firmware.quota_bytes
+        ports = self._lines.leave(plan.config)
+        self._reload = reloads.applied((*plan.applied, *ports), plan.needs_restart, errand)
+
+    def _end_reload(self, reload: reloads.Reload) -> None:
+        """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell."""
+        self._end_orphans()
+        self._lines.begin(self._config)
+        if reload.errand:
+            self._store.finish_errand(reload.errand, reload.reply)
+        self._reload = None
+        self._config_note = reload.note
+        for line in reload.lines:
+            log.log(logging.WARNING if reload.note else logging.INFO, "%s", line)
+        notify.tell(f"READY=1\nSTATUS={self._sentence()}")
+
+    def _end_orphans(self) -> None:
+        self._store.end_orphans({(meter.id, meter.port) for meter in self._config.meters})
 
     # -- end --------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            self._reload = True
+            self._hung_up = True
         else:
             self._stopping = True
 
@@ -283,13 +340,18 @@ class Daemon:
     def _actor_failed(self, _name: str, _error: BaseException) -> None:
         """From the actor's thread: a bug; the process ends so that systemd starts it afresh (invariant 12)."""
         self._failed = self._stopping = True
-        os.write(self._wake, b"!")
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        """From any thread: let the main one look what there is."""
+        with suppress(BlockingIOError):  # so much waits that it will look
+            os.write(self._wake, b"!")
 
     def _stop(self) -> None:
         """At the end of each one's step: the lines first, then the uplink, which tells what they said last."""
         deadline_s = time.monotonic() + STOP_WITHIN_S
         self._supplier.stop()
-        late = _end(self._others, deadline_s - _FAREWELL_S)
+        late = _end([*self._others, *self._lines.threads], deadline_s - _FAREWELL_S)
         late += _end([self._uplink] if self._uplink else [], deadline_s)
         self._bells.stop()
         if late:
@@ -320,9 +382,7 @@ def run(config_file: Path | None, *, verbose: bool = False) -> int:
         logs.set_up(verbose=verbose)
         return Daemon(config, config_file).run()
     except ConfigError as error:
-        first, *others = error.mistakes
-        more = f" (and {len(others)} more mistakes)" if others else ""
-        notify.tell(f"STATUS=the configuration has mistakes: {logs.escaped(first)}{more}")
+        notify.tell(f"STATUS=the configuration has mistakes: {reloads.first_mistake(error)}")
         raise
     except GatewayError as error:
         notify.tell(f"STATUS={error.code}: {logs.escaped(error.message)}")

@@ -26,7 +26,7 @@ from gateway.model import (
     ReplyStatus,
     TransferRecord,
 )
-from gateway.store.commands import Commands
+from gateway.store.commands import Commands, no_longer
 from gateway.store.documents import campaign_document, job_document
 from gateway.store.rows import CAMPAIGN, JOB, TRANSFER, insert, moment_text, update
 from gateway.store.telling import GATEWAY
@@ -252,14 +252,17 @@ class Campaigns(Commands):
         return min(job.next_try_at or now for job in jobs)
 
     def end_orphans(self, places: Collection[tuple[str, str]]) -> None:
-        """At start: end every open job whose meter and port are not among `places` any more, for no worker would."""
+        """End every open job, and answer every read, whose meter and port are not among `places` any more, for no
+        worker would: at start, and when the configuration changed and no worker has any of them in hand."""
+        with self._transaction() as database:
+            self._end_lost_errands(database, places)
         for row in self._rows(f"{_JOBS} WHERE finished_at IS NULL ORDER BY jobs.number"):
             job = _job(row)
             if (job.meter_id, job.port) in places:
                 continue
             activated = job.record is not None and job.record.activate_decided
             code = Code.T_UNKNOWN if activated else Code.E_NOT_FOUND
-            message = f"meter {job.meter_id} is no longer configured on port {job.port}"
+            message = no_longer(job.meter_id, job.port)
             self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
 
     def open_jobs(self, port: str) -> list[Job]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from gateway.board import CONTROL, port_actor
-from gateway.errors import ADVICE, BusyError, Code, ConflictError, GatewayError
+from gateway.errors import ADVICE, BusyError, Code, ConflictError, GatewayError, NotFoundError
 from gateway.model import Command, Errand, Reply, ReplyStatus
 from gateway.store.documents import encoded, reply_document, reply_from
 from gateway.store.rows import Sql, insert, moment_text
@@ -25,6 +26,9 @@ REPLIES_KEPT_AFTER_EXPIRY = timedelta(days=1)
 
 ERRANDS_PER_PORT = 32
 """How many reads may wait for one line (invariant 8)."""
+
+GATEWAY_ERRANDS = ""
+"""In place of a port: errands of the gateway itself."""
 
 COMMANDS_LIMIT = 20_000
 """Commands that are remembered; more are refused until some expire (invariant 8)."""
@@ -101,7 +105,7 @@ class Commands(Telling):
 
     def fail_running_errands(self) -> None:
         """At start: what ran when the process ended is answered as failed, and may be asked again."""
-        reason = BusyError("the gateway was restarted while it read from the meter")
+        reason = BusyError("the gateway was restarted meanwhile")
         with self._transaction() as database:
             for row in database.execute("SELECT * FROM errands WHERE running = 1").fetchall():
                 self._finish(database, _errand(row), failed(row["cmd_id"], reason))
@@ -126,6 +130,14 @@ class Commands(Telling):
             self._purge_events(database)
 
     # -- for subclasses ---------------------------------------------------------------------------------------
+
+    def _end_lost_errands(self, database: sqlite3.Connection, places: Collection[tuple[str, str]]) -> None:
+        """Answer reads from meters that are not where they were when the read was ordered."""
+        for row in database.execute("SELECT * FROM errands WHERE port != ?", (GATEWAY_ERRANDS,)).fetchall():
+            errand = _errand(row)
+            if (errand.meter_id, errand.port) not in places:
+                gone = NotFoundError(no_longer(errand.meter_id, errand.port))
+                self._finish(database, errand, failed(errand.cmd_id, gone))
 
     def _accept(self, database: sqlite3.Connection, command: Command, reply: Reply) -> Reply:
         """Write a command with its first reply and send it, unless it has one. Raises ConflictError, BusyError."""
@@ -184,6 +196,11 @@ class Commands(Telling):
             "SELECT errands.* FROM errands JOIN commands USING (cmd_id) WHERE running = 0 AND expires <= ?",
             (moment_text(now),),
         ).fetchall()
+
+
+def no_longer(meter_id: str, port: str) -> str:
+    """Why work for this meter came to nothing."""
+    return f"meter {meter_id} is no longer configured on port {port}"
 
 
 def failed(cmd_id: str | None, error: GatewayError, status: ReplyStatus = ReplyStatus.FAILED) -> Reply:

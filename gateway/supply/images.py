@@ -29,8 +29,9 @@ class ImageStore:
 
     def __init__(self, directory: Path, quota_bytes: int) -> None:
         """Opens or makes `directory`; raises DiskError where that is not possible."""
+        self.quota_bytes = quota_bytes
+        """May be changed at any time."""
         self._directory = directory
-        self._quota_bytes = quota_bytes
         self._lock = threading.Lock()
         with _disk_errors("open the image store"):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class ImageStore:
         for path in self._directory.iterdir():
             with suppress(FileNotFoundError):  # another image may just get its name
                 used += path.stat().st_size
-        free = self._quota_bytes - used
+        free = self.quota_bytes - used
         if wanted > free:
             raise DiskError(
                 f"no room for an image: {wanted} octets more, but the quota has {max(free, 0)} left"

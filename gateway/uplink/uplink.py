@@ -56,7 +56,8 @@ _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
 _TOLD_LIMIT = 16
 """How many reasons for being offline, or refusals, are logged until all is well again."""
-_CLOCK_LOOK_S = 10.0
+_STATE_LOOK_S = 10.0
+"""How soon a change of the clock's state, or of what the gateway says of itself, is told."""
 _OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
 _LONGEST_TOPIC = 512
@@ -130,7 +131,8 @@ class Uplink:
         self._next_try_at = clock.monotonic()
         self._session = ""
         self._told_clock = ""
-        self._look_at_clock_at = self._look_at_outbox_at = 0.0
+        self._told_info = b""
+        self._look_at_state_at = self._look_at_outbox_at = 0.0
         self._outbox_consequence = ""
         self._limits = Connected(0, 0)
         self._in_flight: dict[int, _Sent] = {}
@@ -292,16 +294,18 @@ class Uplink:
             self._broker.subscribe(f"{self._base}/cmd/+")
             self._asked_at = self._clock.monotonic()
         self._queue.append(self._state(online=True))
-        self._queue.append(Message(f"{self._base}/info", encoded(self._info()), retain=True))
+        self._queue.append(self._about())
 
     def _tell(self) -> None:
         now = self._clock.monotonic()
         if self._retry_at is not None and now >= self._retry_at:
             self._begin_pass()
-        if now >= self._look_at_clock_at:
-            self._look_at_clock_at = now + _CLOCK_LOOK_S
+        if now >= self._look_at_state_at:
+            self._look_at_state_at = now + _STATE_LOOK_S
             if self._clock_state() != self._told_clock:
                 self._queue.append(self._state(online=True))
+            if encoded(self._info()) != self._told_info:
+                self._queue.append(self._about())
         self._send_queue()
         self._send_rows()
         for message in self._progress.due(self._board.values("progress"), self._clock):
@@ -383,6 +387,10 @@ class Uplink:
         _log.warning("outbox: %s", message)
         at = time_text(self._clock.now())
         self._board.post(OUTBOX_ALARM, {"message": message, "bytes": used, "limit_bytes": limit, "at": at})
+
+    def _about(self) -> Message:
+        self._told_info = encoded(self._info())
+        return Message(f"{self._base}/info", self._told_info, retain=True)
 
     def _state(self, *, online: bool) -> Message:
         self._told_clock = self._clock_state()

@@ -121,8 +121,12 @@ class Worker:
 
     def close(self) -> None:
         """Leave the meters and the line, and make durable what they acknowledged."""
-        self._checkpoint()
-        self._sessions.close()
+        try:
+            self._checkpoint()
+        finally:
+            for key in self._runs:
+                self._board.drop(("progress", *key))
+            self._sessions.close()
 
     def _checkpoint(self) -> None:
         for run in self._runs.values():

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGTERM
+from signal import SIGINT, SIGTERM
 
 import pytest
 from support.broker import Mosquitto
-from support.running import RunningGateway
+from support.systemd import Systemd
 
 from gateway.cli import main
 from gateway.cli.demo_parts import HeadEnd
-
-FAKE_SYSTEMD = """
-import os, socket
-def notify(state):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(state.encode(), os.environ["NOTIFY_SOCKET"])
-"""
-
-
-@pytest.fixture
-def launch(tmp_path):
-    """Gateways that end with the test."""
-    running = []
-
-    def start(name: str = "gateway", **options) -> RunningGateway:
-        (tmp_path / name).mkdir()
-        gateway = RunningGateway(tmp_path / name, **options)
-        running.append(gateway)
-        return gateway.start()
-
-    yield start
-    for gateway in running:
-        gateway.close()
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
@@ -87,66 +60,6 @@ def test_a_second_daemon_on_the_same_state_is_refused(launch):
     assert second.returncode == 1
     assert "in use by another meter-gateway" in second.stderr
     assert gateway.stop() == 0
-
-
-def test_a_look_at_the_configuration_changes_nothing_and_tells(launch):
-    gateway = launch()
-    gateway.process.send_signal(SIGHUP)
-    gateway.wait_for("the configuration is unchanged")
-    text = gateway.config.read_text()
-    gateway.config.write_text(text.replace("9600", "19200"))
-    gateway.process.send_signal(SIGHUP)
-    gateway.wait_for("the configuration has changed: restart")
-    gateway.config.write_text(text.replace("9600", "9601"))
-    gateway.process.send_signal(SIGHUP)
-    gateway.wait_for("ports[0].baud: found 9601")
-    gateway.wait_for("goes on with the one it runs with")
-    assert gateway.stop() == 0
-
-
-class Systemd:
-    """What listens at NOTIFY_SOCKET, with a module `systemd` for the daemon: the distribution's needs a compiler."""
-
-    def __init__(self, directory: Path) -> None:
-        (directory / "lib/systemd").mkdir(parents=True)
-        (directory / "lib/systemd/__init__.py").touch()
-        (directory / "lib/systemd/daemon.py").write_text(FAKE_SYSTEMD)
-        self.env = {
-            **os.environ,
-            "NOTIFY_SOCKET": str(directory / "notify"),
-            "PYTHONPATH": str(directory / "lib"),
-            "WATCHDOG_USEC": "300000",
-        }
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(directory / "notify"))
-        self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
-        # As systemd does: a sender never waits for it.
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while told := self._socket.recv(1000).decode():
-            self._told.put(told)
-
-    def hear(self, timeout_s: float = 10.0) -> str:
-        """What it is told next; "" when it is told nothing."""
-        try:
-            return self._told.get(timeout=timeout_s)
-        except queue.Empty:
-            return ""
-
-    def close(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"", self.env["NOTIFY_SOCKET"])
-        self._thread.join()
-        self._socket.close()
-
-
-@pytest.fixture
-def systemd(tmp_path):
-    listening = Systemd(tmp_path)
-    yield listening
-    listening.close()
 
 
 def test_systemd_hears_that_it_is_ready_lives_and_ends(launch, systemd):

@@ -138,6 +138,7 @@ class Desk:
             clock=self.clock,
             version="0.1.0",
             clock_state=lambda: self.clock_says,
+            reload=lambda: None,
         )
 
     def close(self) -> None:

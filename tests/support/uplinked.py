@@ -63,7 +63,9 @@ class Gateway:
         clock, self.board = SystemClock(), Board()
         mqtt = self._mqtt
         gateway = GatewaySettings(id="gw", require_synced_clock=False)
-        config = Config(gateway, mqtt, CommandSettings(), FirmwareSettings(trust=Trust.DIGEST), (), ())
+        self.config = config = Config(
+            gateway, mqtt, CommandSettings(), FirmwareSettings(trust=Trust.DIGEST), (), ()
+        )
         self.store = Store(
             self._state_dir,
             gateway_id="gw",
@@ -72,7 +74,7 @@ class Gateway:
             board=self.board,
             outbox_limit_bytes=mqtt.outbox_limit_bytes,
         )
-        controller = Controller(
+        self.controller = controller = Controller(
             config=config,
             store=self.store,
             images=ImageStore(self._state_dir / "images", 1_000_000),
@@ -80,6 +82,7 @@ class Gateway:
             clock=clock,
             version="1.2.3",
             clock_state=lambda: self.clock_state,
+            reload=lambda: None,
         )
         self.broker = PahoBroker(mqtt, "mgw-gw")
         self.uplink = Uplink(

@@ -351,7 +351,7 @@ class World:
         self.store.unpark_changed({meter.id: config.keys[meter.id] for meter in config.meters})
         self._controller = controller = Controller(
             config=config, store=self.store, images=images, board=board, clock=clock,
-            version="0", clock_state=lambda: "synced",
+            version="0", clock_state=lambda: "synced", reload=lambda: None,
         )  # fmt: skip
         assert config.mqtt is not None
         uplink = Uplink(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.head_end import HeadEnd
 from support.uplinked import BASE, Gateway, Handle, command, in_order_of_first_appearance, order
 
 from gateway.errors import StoreError
-from gateway.model import Reply, ReplyStatus
+from gateway.model import PortKind, PortSettings, Reply, ReplyStatus
 from gateway.uplink import uplink as uplink_module
 from gateway.uplink.uplink import REFUSED_ALARM, STATUS
 
@@ -375,10 +376,20 @@ def test_info_says_what_the_gateway_is(gateway: Gateway, head_end: HeadEnd) -> N
     assert info.document["version"] == "1.2.3"
 
 
+def test_info_is_told_again_when_the_configuration_has_changed(
+    gateway: Gateway, head_end: HeadEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink_module, "_STATE_LOOK_S", 0.1)
+    head_end.wait_for(f"{BASE}/info")
+    gateway.controller.use(replace(gateway.config, ports=(PortSettings("lan", PortKind.TCP, address="a:1"),)))
+    infos = head_end.wait_for(f"{BASE}/info", 2)
+    assert [info.document["ports"] for info in infos] == [[], ["lan"]]
+
+
 def test_a_change_of_the_clock_is_told(
     gateway: Gateway, head_end: HeadEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uplink_module, "_CLOCK_LOOK_S", 0.1)
+    monkeypatch.setattr(uplink_module, "_STATE_LOOK_S", 0.1)
     head_end.wait_for(f"{BASE}/state")
     gateway.stop()
     gateway.begin_again()
