@@ -273,6 +273,9 @@ class ImageTransferStatus(IntEnum):
     ACTIVATION_FAILED = 7
 
 
+DEFAULT_PRIORITY = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """An order: one image into some meters."""
@@ -291,6 +294,8 @@ class Campaign:
     firmware_object: str = ""
     """Empty: the profile's."""
     take_over: bool = False
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9; a higher one has the line first."""
     state: CampaignState = CampaignState.ACCEPTED
     code: Code | None = None
     message: str = ""

@@ -22,6 +22,9 @@ _ID_LIMIT = 64
 
 def _order_options(command: C) -> C:
     for option in (
+        click.option(
+            "--priority", type=click.IntRange(0, 9), help="The line serves higher ones first; default: 5."
+        ),
         click.option("--take-over", is_flag=True, help="Go on even where somebody else began a transfer."),
         click.option("--firmware-object", help="Where the version is read, e.g. 1-1:0.2.0.255."),
         click.option("--expect-version", help="What the meter must report afterwards."),
@@ -91,7 +94,8 @@ def update(desk: Desk, /, meter: str, file: Path, identifier: str | None, **orde
 
 
 def _given(order: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in order.items() if value}
+    """Options that were named; a flag, where it is set."""
+    return {key: value for key, value in order.items() if value is not None and value is not False}
 
 
 # -- campaign -------------------------------------------------------------------------------------------------

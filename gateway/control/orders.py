@@ -7,7 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from gateway.errors import NotFoundError, PolicyError, SchemaError, SignatureError, SizeError
-from gateway.model import Campaign, CampaignState, Config, FirmwareSettings, Image, Job, Meter, Trust
+from gateway.model import (
+    DEFAULT_PRIORITY,
+    Campaign,
+    CampaignState,
+    Config,
+    FirmwareSettings,
+    Image,
+    Job,
+    Meter,
+    Trust,
+)
 from gateway.supply.fetch import check_url
 from gateway.supply.images import ImageStore
 
@@ -20,7 +30,6 @@ _NOT_YET: dict[str, tuple[Any, ...]] = {
     "canary_soak": (),
     "wave": (0,),
     "max_failures": (),
-    "priority": (5,),
     "not_after": (),
     "dry_run": (False,),
 }
@@ -46,6 +55,7 @@ def read_order(
         expect_version=args.get("expect_version", ""),
         firmware_object=args.get("firmware_object", ""),
         take_over=args.get("take_over", False),
+        priority=args.get("priority", DEFAULT_PRIORITY),
         state=CampaignState.READY if stored else CampaignState.ACCEPTED,
     )
     return campaign, tuple(Job(campaign.id, meter.id, meter.port) for meter in meters)

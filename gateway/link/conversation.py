@@ -27,6 +27,9 @@ MAX_FRAMES_PER_ANSWER = 1024
 EXCHANGE_LIMIT_S = 100.0
 """So long one exchange may take in all, beyond the time on the line: a meter that sends octet by octet is given up
 before its worker counts as hanging."""
+HANDSHAKE_OCTETS = 64
+"""More than UA and DM have, with parameters and the longest addresses: a silent meter is not waited for as if it could
+answer SNRM with the longest frame."""
 BUSY_LIMIT_S = 90.0
 """So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
 
@@ -46,6 +49,7 @@ class Conversation:
         self._line_octet_s = _seconds_per_octet(settings)
         self._longest_frame_s = self._line_octet_s * meter.profile.max_info
         self._wait_s = settings.response_timeout_s + self._longest_frame_s
+        self._handshake_wait_s = settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
         self._heard = False
         self._end_s = float("inf")
         self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
@@ -139,8 +143,9 @@ class Conversation:
     def _listen(self, written: int) -> bytes | None:
         """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
         frame of the meter starts the time anew, noise does not."""
-        deadline_s = self._clock.monotonic() + self._line_octet_s * written + self._wait_s
         before = self._link.connected, self._link.disconnected
+        wait_s = self._wait_s if self._link.connected else self._handshake_wait_s
+        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
         frames = 0
         self._heard = False
         while (left_s := deadline_s - self._clock.monotonic()) > 0:
@@ -161,7 +166,7 @@ class Conversation:
                     raise SilentError(
                         f"meter {self._meter.id} sends frame after frame and never ends its answer"
                     )
-                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + self._wait_s
+                deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
         return None
 
 

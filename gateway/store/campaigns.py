@@ -223,13 +223,15 @@ class Campaigns(Commands):
     # -- the workers' side ------------------------------------------------------------------------------------
 
     def due_job(self, port: str, now: datetime, busy: Collection[tuple[str, str]] = ()) -> Job | None:
-        """The next open job on this port that may be worked on now, of the oldest campaign, but none of `busy`
-        (campaign and meter ids). None as well while the outbox is too full to tell what would happen."""
+        """The next open job on this port that may be worked on now, of the campaign with the highest priority, the
+        oldest of equals, but none of `busy` (campaign and meter ids). None as well while the outbox is too full to
+        tell what would happen."""
         if self.outbox_full():
             return None
         # A try that lies further ahead than any pause was set by a clock that was wrong.
         query = (
-            f"{_DUE} AND (next_try_at IS NULL OR next_try_at <= ? OR next_try_at > ?) ORDER BY jobs.number"
+            f"{_DUE} AND (next_try_at IS NULL OR next_try_at <= ? OR next_try_at > ?)"
+            " ORDER BY campaigns.priority DESC, jobs.number"
         )
         for row in self._rows(query, port, moment_text(now), moment_text(now + LONGEST_PAUSE)):
             if (row["campaign_id"], row["meter_id"]) not in busy:

@@ -81,6 +81,7 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "identifier": identifier_text(campaign.identifier),
         "expect_version": campaign.expect_version,
         "meters": list(campaign.meters),
+        "priority": campaign.priority,
         "counts": {state.value: count for state, count in counts.items() if count},
         "created_at": time_text(campaign.created_at),
         "finished_at": time_text(campaign.finished_at),

@@ -43,6 +43,7 @@ CREATE TABLE campaigns (
   expect_version TEXT NOT NULL,
   firmware_object TEXT NOT NULL,
   take_over INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
   state TEXT NOT NULL,
   code TEXT,
   message TEXT NOT NULL,

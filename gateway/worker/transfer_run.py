@@ -77,6 +77,7 @@ class TransferRun:
     ) -> None:
         self.job = job
         self.meter = meter
+        self.priority = campaign.priority
         self.wake_at = clock.monotonic()
         self.keeps_line = False
         """The association may not be broken, whatever else waits for the line."""

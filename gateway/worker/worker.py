@@ -17,6 +17,7 @@ from gateway.errors import BusyError, Code, GatewayError, LinkLostError, MeterEr
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import (
+    Campaign,
     CampaignState,
     Errand,
     Job,
@@ -32,6 +33,7 @@ from gateway.store import Store
 from gateway.store.commands import failed
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
+from gateway.worker import order
 from gateway.worker.contact import Contact
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
@@ -88,9 +90,11 @@ class Worker:
         self._look = True
         """There may be a job."""
         self._look_at: float | None = None
+        self._queued: int | None = None
+        """The priority of the next job that waits to be begun; None: none does."""
         self._runs: dict[tuple[str, str], TransferRun] = {}
         self._in_hand: TransferRun | None = None
-        """The run that had the last exchange."""
+        """The run that the line was given to, until it fails; a look at another in between changes nothing."""
         self._sessions = Sessions(
             settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget
         )
@@ -135,16 +139,32 @@ class Worker:
     # -- who is next ---------------------------------------------------------------------------------------------
 
     def _choose(self) -> TransferRun | None:
-        """The meter that had the last exchange goes on; else the one that waits longest; else a new job."""
+        """Whose turn it is (`order`); one whose association may not break has the line to itself."""
         holder = self._holder()
         if holder is not None:
             return holder if self._is_due(holder) else None
-        due = [run for run in self._runs.values() if self._is_due(run)]
-        if self._in_hand in due:
-            return self._in_hand
-        if due:
-            return min(due, key=lambda run: run.wake_at)
-        return self._take_job()
+        now_s = self._clock.monotonic()
+        first, best = None, None
+        for run in self._runs.values():
+            if run.wake_at <= now_s and (best is None or self._claim(run, now_s) < best):
+                first, best = run, self._claim(run, now_s)
+        queued = self._queued_priority()
+        if queued is not None and (best is None or order.new(queued) < best):
+            begun = self._take_job()
+            if begun is not None:
+                first, best = begun, self._claim(begun, now_s)
+        if best is not None and best.kind is not order.Kind.LOOK:
+            self._in_hand = first
+        return first
+
+    def _claim(self, run: TransferRun, now_s: float) -> order.Claim:
+        return order.claim(
+            run.job.state,
+            priority=run.priority,
+            in_hand=run is self._in_hand,
+            since_s=run.wake_at,
+            now_s=now_s,
+        )
 
     def _is_due(self, run: TransferRun) -> bool:
         return run.wake_at <= self._clock.monotonic()
@@ -160,18 +180,32 @@ class Worker:
         """The association that the next exchange can be done in. One that may not break is tried however old it is."""
         return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else LONGEST_REST_S)
 
+    def _queued_priority(self) -> int | None:
+        """Of the next job that waits to be begun; the Store is asked when there may be news."""
+        if self._look or (self._look_at is not None and self._look_at <= self._clock.monotonic()):
+            self._look, self._look_at = False, None
+            job = self._next_job()
+            self._queued = None if job is None else self._campaign_of(job).priority
+            if job is None:
+                self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
+        return self._queued
+
+    def _next_job(self) -> Job | None:
+        return self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs))
+
     def _take_job(self) -> TransferRun | None:
-        now_s = self._clock.monotonic()
-        if not self._look and (self._look_at is None or now_s < self._look_at):
-            return None
-        # A job that ends before it began makes room for the next one at once.
-        while job := self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs)):
+        """Begin the next job. One that ends before it began makes room for the next at once."""
+        self._look = True
+        while job := self._next_job():
             run = self._begin(job)
             if run is not None:
                 return run
-        self._look = False
-        self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
         return None
+
+    def _campaign_of(self, job: Job) -> Campaign:
+        campaign = self._store.campaign(job.campaign_id)
+        assert campaign is not None, "a job has a campaign"
+        return campaign
 
     def _when(self, moment: datetime | None) -> float | None:
         if moment is None:
@@ -181,8 +215,7 @@ class Worker:
         return self._clock.monotonic() + min(max(1.0, ahead_s), LOOK_AGAIN_S)
 
     def _begin(self, job: Job) -> TransferRun | None:
-        campaign = self._store.campaign(job.campaign_id)
-        assert campaign is not None
+        campaign = self._campaign_of(job)
         if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
             self._end(job, JobState.CANCELLED, message="cancelled")
             return None
@@ -247,6 +280,7 @@ class Worker:
 
     def _drop(self, run: TransferRun) -> None:
         self._runs.pop(run.key, None)
+        self._in_hand = None if self._in_hand is run else self._in_hand
         self._look = True
         self._leave_unwanted()
 
@@ -279,7 +313,6 @@ class Worker:
             return error.message
 
     def _try_to_advance(self, run: TransferRun) -> str:
-        self._in_hand = run
         meter_id = run.meter.id
         session, rested_s = self._session_of(run), self._sessions.rested_s(meter_id)
         step = run.decide()
@@ -290,6 +323,7 @@ class Worker:
                 return "associated"
             sentence = run.perform(step, session)
         except MeterError as error:
+            self._in_hand = None
             error = self._contact.judge(run.meter, session, error)
             self._sessions.lose(meter_id, error)
             if (

@@ -77,10 +77,10 @@ IDENTIFIER = [
 
 ERASING = [
     Row("erases for 4 s in silence", meter={"erase_s": 4.0}),
-    Row("erases for 60 s in silence", meter={"erase_s": 60.0}, tries=3),
+    Row("erases for 60 s in silence", meter={"erase_s": 60.0}, tries=4),
     Row("erases for 60 s in silence, and is left alone", meter={"erase_s": 60.0}, profile={"after_initiate_s": 60.0}),
     Row("answers initiate only when it has erased", Faults(erasing=Erasing.LATE_REPLY), meter={"erase_s": 60.0},
-        tries=3),
+        tries=4),
     Row("says temporary-failure while it erases", Faults(erasing=Erasing.TEMPORARY_FAILURE), meter={"erase_s": 60.0}),
     Row("says temporary-failure to initiate too", Faults(erasing=Erasing.BUSY_ANSWER), meter={"erase_s": 60.0}),
     Row("forgets that it was initiated", Faults(forgets_initiate=True), ends="T_INCOMPLETE", did=Did(2, 0, 0, 0)),
