@@ -16,6 +16,10 @@
 
 PYTHON ?= python3
 
+# A network that is away for a moment ends no run; pip hands both on to the builds that it starts.
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 60
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

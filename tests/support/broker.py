@@ -2,7 +2,7 @@
 
 `mosquitto_path()` gives a mosquitto that runs: the one on PATH, else the distribution's own package with the
 libraries it lacks, unpacked under build/ of this checkout. `Mosquitto` runs it on a free loopback port.
-As a script it prints the path: `python tests/support/broker.py`.
+As a script it prints the path, and tries more than once: `python tests/support/broker.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -23,8 +24,11 @@ from urllib.parse import unquote
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _UNPACKED = _CHECKOUT / "build" / "mosquitto"
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 120.0
 _APT_TIMEOUT_S = 300.0
+_APT_PAUSES_S = (5.0, 20.0, 60.0)
+"""Before each further attempt: a mirror that is being updated, or a network that is away for a moment."""
+_LOWEST_PORT = 10_000
 
 # The libraries lie beside the binary, not where the loader looks.
 _LAUNCHER = """#!/bin/sh
@@ -80,7 +84,7 @@ class Mosquitto:
                 [self._binary, "-c", self._configuration()], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._listens():
+        while not self._listens() or self._process.poll() is not None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise BrokerMissingError(f"mosquitto did not start: {self.log()[-2000:]}")
@@ -156,16 +160,22 @@ class Mosquitto:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that stays free while nobody listens: below those that the system gives to connections that go out. Of
+    theirs another program may get one, or a client that tries to reach the broker connects to itself."""
+    lowest_outgoing = 32_768
+    with contextlib.suppress(OSError):
+        lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(max(lowest_outgoing - _LOWEST_PORT, 1000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _runs(binary: Path) -> bool:
     if not binary.exists():
         return False
-    shown = subprocess.run([binary, "-h"], capture_output=True, check=False, timeout=30)
+    shown = subprocess.run([binary, "-h"], capture_output=True, check=False, timeout=_START_TIMEOUT_S)
     return b"mosquitto version" in shown.stdout
 
 
@@ -228,26 +238,37 @@ def _name_and_version(line: str) -> str:
 
 
 def _run(command: list[str], directory: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=os.environ | {"LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_APT_TIMEOUT_S,
-    )
-    if done.returncode != 0:
+    try:
+        return subprocess.run(
+            command,
+            cwd=directory,
+            env=os.environ | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_APT_TIMEOUT_S,
+        ).stdout
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         tried = " ".join([command[0], *command[-2:]])
+        said = error.stderr if isinstance(error.stderr, str) else str(error)
         raise BrokerMissingError(
-            f"no mosquitto on PATH, and `{tried}` failed: {done.stderr[-1000:].strip()}\n"
+            f"no mosquitto on PATH, and `{tried}` failed: {said[-1000:].strip()}\n"
             "Install mosquitto, or make the package sources of this machine reachable."
-        )
-    return done.stdout
+        ) from None
+
+
+def _mosquitto_path_over_a_bad_network() -> Path:
+    for pause_s in _APT_PAUSES_S:
+        try:
+            return mosquitto_path()
+        except BrokerMissingError as error:
+            print(f"{error}\nTrying again in {pause_s:.0f} s.", file=sys.stderr)
+            time.sleep(pause_s)
+    return mosquitto_path()
 
 
 if __name__ == "__main__":
     try:
-        print(mosquitto_path())
+        print(_mosquitto_path_over_a_bad_network())
     except BrokerMissingError as error:
         sys.exit(str(error))
