@@ -35,8 +35,8 @@ _IMAGE_SIZE = 12 * 1024 + 100
 _OLD, _NEW = "1.0.0", "2.0.0"
 _VERIFY_S, _REBOOT_S = 2.0, 6.0
 _CAMPAIGN = "demo-2.0.0"
-_START_TIMEOUT_S = 20.0
-_TIMEOUT_S = 180.0
+_START_TIMEOUT_S = 60.0
+_TIMEOUT_S = 300.0
 _ELSEWHERE = "/usr/sbin"
 """Where Debian puts mosquitto, which is not on the PATH of everybody."""
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}

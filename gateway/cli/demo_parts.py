@@ -26,7 +26,7 @@ from gateway.model import MqttSettings
 from gateway.uplink.broker import REFUSED, Connected, Delivery, Event, Lost, Message, Subscribed
 from gateway.uplink.paho_broker import PahoBroker
 
-_START_TIMEOUT_S = 15.0
+_START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 6.0
 
 
