@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.broker import mosquitto_path
+from support.patience import PATIENCE_S
 
 from gateway.cli import demo, main, virtual
 
@@ -39,7 +40,7 @@ def children(directory: Path) -> set[str]:
 def test_it_ends_with_what_the_meter_reports_and_leaves_nothing_behind(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", FAST, "demo", "--broker-binary", str(mosquitto_path())],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
@@ -99,7 +100,7 @@ def test_interrupted_it_ends_all_that_it_started(tmp_path, number):
             break
     assert children(tmp_path)
     running.send_signal(number)
-    running.communicate(timeout=15)
+    running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130
     assert not children(tmp_path)
     assert not list(tmp_path.iterdir())

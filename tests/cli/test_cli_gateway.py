@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.patience import PATIENCE_S
 from support.running import NEW, OLD, RunningGateway
 
 from gateway.cli import main
@@ -172,8 +173,8 @@ def slow(tmp_path):
 
 @pytest.fixture
 def ordered(slow, firmware, capsys):
-    """A campaign that will take a while."""
-    firmware.write_bytes(os.urandom(80_000))
+    """A campaign that takes minutes: it is under way however long a machine needs to start who looks at it."""
+    firmware.write_bytes(os.urandom(1_000_000))
     here = ("--config", str(slow.config))
     assert main(["image", "add", str(firmware), *here]) == 0
     digest = capsys.readouterr().out.split()[0]
@@ -190,12 +191,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_work(ordered):
     assert watching.stdout is not None
     watching.stdout.readline()
     watching.send_signal(signal.SIGINT)
-    _, err = watching.communicate(timeout=10)
+    _, err = watching.communicate(timeout=PATIENCE_S)
     assert watching.returncode == 130
     assert b"the daemon goes on" in err
     assert b"campaign watch slow" in err
     with_status = start(ordered, "status", stdout=subprocess.PIPE)
-    assert b"running" in with_status.communicate(timeout=10)[0]
+    assert b"running" in with_status.communicate(timeout=PATIENCE_S)[0]
 
 
 def test_a_terminal_shows_a_bar(ordered):
@@ -203,12 +204,12 @@ def test_a_terminal_shows_a_bar(ordered):
     watching = start(ordered, "campaign", "watch", "slow", stdout=theirs, env={**os.environ, "TERM": "xterm"})
     os.close(theirs)
     seen = b""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while "━".encode() not in seen or b"blocks" not in seen:
         assert time.monotonic() < deadline, seen
         seen += os.read(ours, 4096)
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=10)
+    watching.communicate(timeout=PATIENCE_S)
     os.close(ours)
     assert b"MTR0001" in seen
 
@@ -216,7 +217,7 @@ def test_a_terminal_shows_a_bar(ordered):
 def test_cancel_stops_a_transfer_and_the_watcher_hears_of_it(ordered, capsys):
     watching = start(ordered, "campaign", "watch", "slow", stdout=subprocess.PIPE)
     assert main(["campaign", "cancel", "slow", "--config", str(ordered.config)]) == 0
-    out, err = watching.communicate(timeout=10)
+    out, err = watching.communicate(timeout=PATIENCE_S)
     assert watching.returncode == 1
     assert b"MTR0001: cancelled" in out
     assert b"ended cancelled" in err
@@ -231,7 +232,7 @@ def test_watching_outlives_a_restart_of_the_daemon(ordered):
     ordered.log.unlink()
     ordered.start()
     assert main(["campaign", "cancel", "slow", "--config", str(ordered.config)]) == 0
-    out, _ = watching.communicate(timeout=15)
+    out, _ = watching.communicate(timeout=PATIENCE_S)
     assert watching.returncode == 1
     assert b"MTR0001: cancelled" in out
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from support.patience import PATIENCE_S, eventually
 
 from gateway.board import Board
 from gateway.clock import SystemClock
@@ -53,16 +54,16 @@ def run(board):
     yield start
     for thread in threads:
         thread.stop()
-        assert thread.join(5)
+        assert thread.join(PATIENCE_S)
 
 
 def test_an_actor_without_work_sleeps_until_its_bell_rings(run, board):
     actor = Scripted()
     run(actor)
-    assert actor.stepped.acquire(timeout=5)
+    assert actor.stepped.acquire(timeout=PATIENCE_S)
     assert not actor.stepped.acquire(timeout=0.1)
     board.ring("actor")
-    assert actor.stepped.acquire(timeout=5)
+    assert actor.stepped.acquire(timeout=PATIENCE_S)
 
 
 def test_an_actor_that_hears_its_bell_finds_it_still_ringing(run, board):
@@ -76,7 +77,8 @@ def test_an_actor_that_hears_its_bell_finds_it_still_ringing(run, board):
 
     board.ring("actor")
     run(Hearing(), hears_bell=True)
-    time.sleep(0.1)
+    eventually(lambda: heard)
+    time.sleep(0.1)  # time enough for a second step that no bell asked for
     assert heard == [True]
 
 
@@ -84,7 +86,7 @@ def test_an_actor_steps_again_when_it_wanted_to(run, board):
     actor = Scripted(0.0, 0.0, 0.05)
     run(actor)
     for _ in range(4):
-        assert actor.stepped.acquire(timeout=5)
+        assert actor.stepped.acquire(timeout=PATIENCE_S)
     assert not actor.stepped.acquire(timeout=0.1)
 
 
@@ -92,8 +94,7 @@ def test_a_resting_actor_is_seen_to_live(run, board, monkeypatch):
     monkeypatch.setattr(actors, "BEAT_S", 0.01)
     run(Scripted())
     first = board.lives()["actor"]
-    time.sleep(0.1)
-    assert board.lives()["actor"] > first
+    eventually(lambda: board.lives()["actor"] > first)
 
 
 def test_a_full_disk_is_told_once_and_tried_again(run, board, monkeypatch, caplog):
@@ -101,7 +102,7 @@ def test_a_full_disk_is_told_once_and_tried_again(run, board, monkeypatch, caplo
     actor = Scripted(*[StoreError("the disk is full") for _ in range(3)])
     run(actor)
     for _ in range(4):
-        assert actor.stepped.acquire(timeout=5)
+        assert actor.stepped.acquire(timeout=PATIENCE_S)
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told.startswith("actor: F_DISK: the disk is full. There is no room")
     assert not run.ended
@@ -111,7 +112,7 @@ def test_a_bug_is_logged_with_its_traceback_and_ends_the_actor(run, board, caplo
     closed = []
     actor = Scripted(ZeroDivisionError("a bug"))
     thread = run(actor, close=lambda: closed.append(1))
-    assert thread.join(5)
+    assert thread.join(PATIENCE_S)
     ((name, error),) = run.ended
     assert (name, str(error)) == ("actor", "a bug")
     assert any(record.exc_info for record in caplog.records)
@@ -119,16 +120,17 @@ def test_a_bug_is_logged_with_its_traceback_and_ends_the_actor(run, board, caplo
 
 
 def test_stopping_lets_the_step_end_and_closes_in_the_same_thread(run, board):
-    seen = []
+    seen, stepping = [], threading.Event()
 
     class Slow:
         def step(self) -> StepReport:
+            stepping.set()
             time.sleep(0.1)
             seen.append(("stepped", threading.current_thread().name))
             return StepReport("slow", time.monotonic())
 
     thread = run(Slow(), close=lambda: seen.append(("closed", threading.current_thread().name)))
-    time.sleep(0.05)
+    assert stepping.wait(PATIENCE_S)
     thread.stop()
-    assert thread.join(5)
+    assert thread.join(PATIENCE_S)
     assert seen == [("stepped", "actor"), ("closed", "actor")]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.patience import PATIENCE_S
 
+from gateway.daemon import clocksync
 from gateway.daemon.clocksync import SYNCED, UNCHECKED, UNSYNCED, clock_state
 
 TRACKING = "C0000201,192.0.2.1,3,1763797000.1,0.0001,0.0,0.0,1.2,0.0,0.02,0.01,0.001,64.2,{}\n"
@@ -16,6 +18,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A machine whose programs are only those that a test puts there."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(clocksync, "_ASK_TIMEOUT_S", PATIENCE_S)
     return tmp_path
 
 

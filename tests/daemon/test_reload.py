@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from signal import SIGHUP
 
 import pytest
+from support.patience import PATIENCE_S, eventually
 from support.running import NEW, RunningGateway
 from support.systemd import Systemd
 
@@ -25,8 +25,8 @@ id = "LAN1"
 port = "lan"
 """
 IMAGE = bytes(range(256)) * 32
-SLOW_BAUD = 19200
-"""A line that takes seconds for the image, so that there is something to come in between."""
+SLOW_BAUD = 2400
+"""A line that takes most of a minute for the image, so that there is something to come in between."""
 
 
 def ask(gateway: RunningGateway, verb: str, args: dict[str, object] | None = None):
@@ -76,13 +76,6 @@ def jobs(gateway: RunningGateway, campaign_id: str = "c") -> dict[str, str]:
     return {job["meter"]: job["state"] for job in found}
 
 
-def wait(until: Callable[[], bool], gateway: RunningGateway) -> None:
-    deadline = time.monotonic() + 90
-    while not until():
-        assert time.monotonic() < deadline, gateway.said()
-        time.sleep(0.02)
-
-
 def ports(gateway: RunningGateway) -> dict[str, int]:
     """Meters on each."""
     return {port["port"]: port["meters"] for port in ask(gateway, "port.list")["ports"]}
@@ -112,7 +105,7 @@ def test_a_transfer_goes_on_in_its_association_while_another_port_comes_and_goes
     gateway = launch(meters=1, baud=SLOW_BAUD)
     history = gateway.meters[0].history
     order(gateway, tmp_path)
-    wait(lambda: history.blocks.total() > 5, gateway)
+    eventually(lambda: history.blocks.total() > 5, gateway.said)
     associations = history.count(What.ASSOCIATED)
     text = gateway.config.read_text()
     add(gateway, LAN)
@@ -122,9 +115,10 @@ def test_a_transfer_goes_on_in_its_association_while_another_port_comes_and_goes
     hang_up(gateway, "configuration applied: port lan removed")
     assert ports(gateway) == {"rs485-1": 1}
     assert 0 < len(history.blocks) < blocks(gateway), "the transfer is over, and nothing was shown"
-    wait(lambda: len(history.blocks) == blocks(gateway), gateway)
+    gateway.hurry()
+    eventually(lambda: len(history.blocks) == blocks(gateway), gateway.said)
     assert history.count(What.ASSOCIATED) == associations
-    wait(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway)
+    eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
     assert (history.initiates, history.blocks.total()) == (1, blocks(gateway))
     assert gateway.stop() == 0
 
@@ -133,12 +127,13 @@ def test_the_job_of_a_meter_that_is_gone_ends_and_its_neighbour_is_resumed(launc
     gateway = launch(meters=2, baud=SLOW_BAUD)
     history = gateway.meters[0].history
     order(gateway, tmp_path)
-    wait(lambda: history.blocks.total() > 5, gateway)
+    eventually(lambda: history.blocks.total() > 5, gateway.said)
     without_meter(gateway, "MTR0002")
     hang_up(gateway, "configuration applied: port rs485-1 changed")
     assert jobs(gateway)["MTR0002"] == "failed"
     assert "MTR0002 is no longer configured on port rs485-1" in gateway.said()
-    wait(lambda: jobs(gateway)["MTR0001"] == "updated", gateway)
+    gateway.hurry()
+    eventually(lambda: jobs(gateway)["MTR0001"] == "updated", gateway.said)
     assert (history.initiates, history.count(What.SECURITY)) == (1, 0)
     assert history.blocks.total() == blocks(gateway), "what the meter had was not sent again"
     assert gateway.stop() == 0
@@ -202,18 +197,18 @@ def test_keys_that_came_after_the_start_wait_for_the_next(launch):
 
 
 def test_a_read_that_waits_for_a_port_that_goes_is_answered(launch):
-    gateway = launch()
+    gateway = launch(response_timeout="4s")
     # A meter that hangs keeps its line, so that the second read waits.
     gateway.meters[0].reboot(time.time() + 1e6)
     with Client(gateway.socket) as client:
         ids = [client._send("meter.probe", {"meter": meter}, None) for meter in ("MTR0001", "MTR0002")]
-        assert [client._reply(cmd_id, 30)["status"] for cmd_id in ids] == ["accepted"] * 2
+        assert [client._reply(cmd_id, PATIENCE_S)["status"] for cmd_id in ids] == ["accepted"] * 2
         edit(gateway, "rs485-1", "rs485-2")
         assert ask(gateway, "agent.reload")["applied"] == ["port rs485-1 removed", "port rs485-2 added"]
         with pytest.raises(RefusedError, match="does not answer"):
-            client._reply(ids[0], 60)
+            client._reply(ids[0], PATIENCE_S)
         with pytest.raises(RefusedError, match="MTR0002 is no longer configured on port rs485-1"):
-            client._reply(ids[1], 60)
+            client._reply(ids[1], PATIENCE_S)
     assert gateway.stop() == 0
 
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import signal
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from support.broker import Mosquitto
 from support.head_end import HeadEnd
 from support.http_server import ImageServer
+from support.patience import eventually
 from support.running import NEW, RunningGateway
 
 from gateway.cli import main
@@ -143,13 +143,6 @@ class Said:
         for path in directory.rglob("*"):
             if path.is_file() and path not in but:
                 self.add(str(path), str(path), path.read_bytes())
-
-
-def eventually(condition, timeout_s=90.0):
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came about"
-        time.sleep(0.05)
 
 
 def publish(head_end, verb, args):

@@ -7,7 +7,6 @@ the line) and be `updated` because it says so itself.
 import hashlib
 import json
 import signal
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ import pytest
 from support.broker import Mosquitto
 from support.head_end import HeadEnd
 from support.http_server import ImageServer
+from support.patience import eventually
 from support.running import NEW, OLD, RunningGateway
 
 BASE = "mgw/v1/gw-001"
@@ -49,13 +49,6 @@ def submit(head_end, url):
 
 def told(head_end, topic, name):
     return {heard.document[name] for heard in head_end.heard(topic)}
-
-
-def eventually(condition, timeout_s=90.0):
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came about"
-        time.sleep(0.05)
 
 
 def test_an_order_survives_kill_9_and_ends_updated_without_sending_a_block_twice(tmp_path, broker):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.bench import FIRMWARE, LDN, Bench, an_image
+from support.patience import PATIENCE_S
 
 from gateway.errors import LinkLostError, PortError
 from gateway.link.port import open_port
@@ -29,6 +30,8 @@ SPEC = MeterSpec(
     reboot_s=0.2,
 )
 IMAGE = an_image(8000)
+CALM = {"timeout_s": 10.0}
+"""On a line that loses nothing, nothing has to be asked again."""
 
 
 def serial_port(line):
@@ -41,7 +44,7 @@ def tcp_port(line, framing=Framing.WRAPPER):
 
 def update(port, meter, **options):
     """A whole update as a bench does it."""
-    bench = Bench(port, meter.spec, timeout_s=0.3, patience=10, **options).connect().associate()
+    bench = Bench(port, meter.spec, **CALM, **options).connect().associate()
     assert bench.get(FIRMWARE) == b"1.0.0"
     bench.send_all(IMAGE)
     bench.act(it.VERIFY)
@@ -69,7 +72,7 @@ def test_a_gateway_that_was_killed_finds_the_line_free_and_the_meter_as_it_left_
     meter = VirtualMeter(SPEC)
     with PtyLine([meter]) as line:
         port = serial_port(line)
-        bench = Bench(port, SPEC).connect().associate()
+        bench = Bench(port, SPEC, **CALM).connect().associate()
         bench.initiate(IMAGE)
         bench.block(IMAGE, 0)
         held = array.array("i", [1])
@@ -78,7 +81,7 @@ def test_a_gateway_that_was_killed_finds_the_line_free_and_the_meter_as_it_left_
         assert held[0] == 0, "a pty would stay exclusive for a process that is gone"
         port.close()
         again = serial_port(line)
-        bench = Bench(again, SPEC, counter=bench.counter).connect().associate()
+        bench = Bench(again, SPEC, **CALM, counter=bench.counter).connect().associate()
         assert bench.missing(IMAGE)[0] == 1
         again.close()
 
@@ -98,7 +101,7 @@ def test_a_paced_pty_takes_as_long_as_a_line():
     spec = replace(SPEC, authentication=Authentication.NONE, security=Security.NONE)
     with PtyLine([VirtualMeter(spec)], baud=4800) as line:
         port = serial_port(line)
-        bench = Bench(port, spec, timeout_s=1.0)
+        bench = Bench(port, spec, **CALM)
         began_s = time.monotonic()
         bench.connect()
         # SNRM of 34 octets, UA of 32: see that both are paid for.
@@ -114,7 +117,7 @@ def test_a_noisy_pty_with_several_meters():
     with serve(meters, faults=Faults(to_meter=noise, to_gateway=noise), seed=11) as line:
         port = serial_port(line)
         for meter in meters:
-            bench = Bench(port, meter.spec, timeout_s=0.1, patience=30).connect().associate()
+            bench = Bench(port, meter.spec, timeout_s=0.2, patience=200).connect().associate()
             bench.send_all(IMAGE[:3000])
             bench.disconnect()
             assert meter.image.image == IMAGE[:3000]
@@ -127,7 +130,7 @@ def test_a_meter_behind_the_tcp_wrapper_is_updated_and_hangs_up_while_it_boots()
         port = tcp_port(line)
         bench = update(port, meter, framing=Framing.WRAPPER)
         with pytest.raises(LinkLostError):
-            port.read(4096, 1.0)
+            port.read(4096, PATIENCE_S)
         bench.connect().associate()
         assert bench.get(FIRMWARE) == b"2.0.0"
         port.close()
@@ -149,17 +152,17 @@ def test_a_new_tcp_connection_replaces_a_dead_one():
     meter = VirtualMeter(SPEC)
     with TcpLine([meter]) as line:
         first = tcp_port(line)
-        Bench(first, SPEC, framing=Framing.WRAPPER).connect().associate()
+        Bench(first, SPEC, framing=Framing.WRAPPER, **CALM).connect().associate()
         second = tcp_port(line)
-        bench = Bench(second, SPEC, framing=Framing.WRAPPER, counter=1000).connect().associate()
+        bench = Bench(second, SPEC, framing=Framing.WRAPPER, counter=1000, **CALM).connect().associate()
         assert bench.get(LDN)
         with pytest.raises(LinkLostError):
-            first.read(4096, 1.0)
+            first.read(4096, PATIENCE_S)
         second.close()
         host, port = line.address.split(":")
         with socket.create_connection((host, int(port))) as raw:
             raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            raw.settimeout(2.0)
+            raw.settimeout(PATIENCE_S)
             assert raw.recv(100) == b""
 
 
@@ -170,5 +173,10 @@ def test_a_line_can_be_stopped_and_started_again():
     for counter in (100, 200):
         with line:
             port = tcp_port(line)
-            assert Bench(port, SPEC, framing=Framing.WRAPPER, counter=counter).connect().associate().get(LDN)
+            assert (
+                Bench(port, SPEC, framing=Framing.WRAPPER, counter=counter, **CALM)
+                .connect()
+                .associate()
+                .get(LDN)
+            )
             port.close()

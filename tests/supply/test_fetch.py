@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support import http_server as server_does
 from support.http_server import Behaviour, ImageServer
+from support.patience import PATIENCE_S
 
 from gateway.errors import DigestError, DiskError, FirmwareError, HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image, Trust
@@ -106,7 +107,7 @@ def test_an_endless_body_is_hung_up_on(images: ImageStore) -> None:
     with ImageServer(CONTENT, server_does.endless) as server:
         with pytest.raises(SizeError):
             get(server.url, images)
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(

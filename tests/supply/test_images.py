@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.patience import PATIENCE_S
 
 from gateway.errors import DigestError, DiskError, GatewayError, NetError, NotFoundError, SizeError
 from gateway.model import Image
@@ -118,7 +119,7 @@ def test_two_that_come_at_once_do_not_overrun_the_quota_together(directory: Path
 
     def feed(fill: bytes) -> Iterator[bytes]:
         yield fill * 50_000
-        both_half_way.wait(5)
+        both_half_way.wait(PATIENCE_S)
         yield fill * 50_000
 
     def add(fill: bytes) -> None:
@@ -131,7 +132,7 @@ def test_two_that_come_at_once_do_not_overrun_the_quota_together(directory: Path
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     stored = [outcome for outcome in outcomes if isinstance(outcome, Image)]
     assert len(outcomes) == 2
     assert len(stored) <= 1

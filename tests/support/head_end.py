@@ -13,6 +13,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
+from support.patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class HeadEnd:
         self._topics = topics
         self._changed = threading.Condition()
         self._heard: list[Heard] = []
+        self._taken: set[int] = set()
         self._connected = False
         arguments: dict[str, Any] = {"client_id": client_id, "protocol": paho.MQTTv5}
         if hasattr(paho, "CallbackAPIVersion"):
@@ -45,13 +47,14 @@ class HeadEnd:
         self._client.on_subscribe = self._on_subscribe
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
         self._client.reconnect_delay_set(1, 1)
         properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=3600)
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
 
     def __enter__(self) -> Self:
         self._client.loop_start()
-        self._wait(lambda: self._connected, 30, "was never connected")
+        self._wait(lambda: self._connected, "was never connected")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,25 +72,28 @@ class HeadEnd:
         correlation: bytes = b"",
     ) -> None:
         """Send, and wait until the broker has it."""
-        self._wait(lambda: self._connected, 30, "was never connected")
+        self._wait(lambda: self._connected, "was never connected")
         properties = _properties(PacketTypes.PUBLISH)
         if response_topic:
             properties.ResponseTopic = response_topic
         if correlation:
             properties.CorrelationData = correlation
-        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(30)
+        mid = self._client.publish(topic, payload, qos, retain, properties).mid
+        # Not by paho's own wait, which raises where the connection was lost just now: it sends again by itself.
+        self._wait(lambda: mid in self._taken, f"the broker never took {topic}")
+        self._taken.discard(mid)
 
     def heard(self, topic: str = "") -> list[Heard]:
         """Everything heard so far, or what came on one topic."""
         with self._changed:
             return [heard for heard in self._heard if topic in ("", heard.topic)]
 
-    def wait_for(self, topic: str, count: int = 1, timeout_s: float = 30) -> list[Heard]:
+    def wait_for(self, topic: str, count: int = 1) -> list[Heard]:
         """What came on `topic`, as soon as it is at least `count`."""
-        self._wait(lambda: len(self.heard(topic)) >= count, timeout_s, f"never heard {count} on {topic}")
+        self._wait(lambda: len(self.heard(topic)) >= count, f"never heard {count} on {topic}")
         return self.heard(topic)
 
-    def wait_for_reply(self, cmd_id: str | None, correlation: bytes, timeout_s: float = 30) -> Heard:
+    def wait_for_reply(self, cmd_id: str | None, correlation: bytes) -> Heard:
         """The first reply to that id with that correlation data, on whatever topic."""
 
         def replies() -> list[Heard]:
@@ -98,11 +104,11 @@ class HeadEnd:
                 and (heard.document["cmd_id"], heard.correlation) == (cmd_id, correlation)
             ]
 
-        self._wait(lambda: bool(replies()), timeout_s, f"never heard a reply to {cmd_id}, {correlation!r}")
+        self._wait(lambda: bool(replies()), f"never heard a reply to {cmd_id}, {correlation!r}")
         return replies()[0]
 
-    def _wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
-        deadline = time.monotonic() + timeout_s
+    def _wait(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
         with self._changed:
             while not condition():
                 left_s = deadline - time.monotonic()
@@ -125,8 +131,17 @@ class HeadEnd:
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"")
+        heard = Heard(message.topic, message.payload, bool(message.retain), correlation)
         with self._changed:
-            self._heard.append(Heard(message.topic, message.payload, bool(message.retain), correlation))
+            # The broker repeats what we had not acknowledged before a connection was lost. What the gateway sends
+            # twice comes as another message, without the flag (MQTT 5.0, clause 3.3.1.1).
+            if not (message.dup and heard in self._heard):
+                self._heard.append(heard)
+            self._changed.notify_all()
+
+    def _on_publish(self, _client: Any, _userdata: Any, mid: int, *_: Any) -> None:
+        with self._changed:
+            self._taken.add(mid)
             self._changed.notify_all()
 
 

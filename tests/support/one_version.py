@@ -64,6 +64,8 @@ class OneVersion:
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             first = client.recv(4096)
+            if not first:
+                return
             # CONNECT: fixed header of 2 octets or, beyond 127, 3; then the name "MQTT" and the level.
             level = first[first.index(b"MQTT") + 4]
             self.asked.append(level)

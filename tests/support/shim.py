@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from support.patience import PATIENCE_S
+
 from gateway.model import MqttSettings
 from gateway.uplink.broker import Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
 from gateway.uplink.paho_broker import PahoBroker
@@ -31,15 +33,15 @@ class Ours:
             self.wait(Subscribed)
         return connected
 
-    def wait(self, kind: type[E], timeout_s: float = 30) -> E:
+    def wait(self, kind: type[E]) -> E:
         """The next event of that kind."""
-        self.wait_until(lambda: any(isinstance(event, kind) for event in self.events), timeout_s)
+        self.wait_until(lambda: any(isinstance(event, kind) for event in self.events))
         found = next(event for event in self.events if isinstance(event, kind))
         self.events.remove(found)
         return found
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
-        deadline = time.monotonic() + timeout_s
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, f"only {self.events} and {self.delivered}"
             self.events += self.broker.poll(0.05, self.deliver)

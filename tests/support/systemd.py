@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from support.patience import PATIENCE_S
+
 FAKE_SYSTEMD = """
 import os, socket
 def notify(state):
@@ -41,16 +43,16 @@ class Systemd:
         while told := self._socket.recv(4096).decode():
             self._told.put(told)
 
-    def hear(self, timeout_s: float = 10.0) -> str:
+    def hear(self, timeout_s: float = PATIENCE_S) -> str:
         """What it is told next; "" when it is told nothing."""
         try:
             return self._told.get(timeout=timeout_s)
         except queue.Empty:
             return ""
 
-    def hear_of(self, words: str, timeout_s: float = 60.0) -> str:
+    def hear_of(self, words: str) -> str:
         """The next message that has these words; those before it are gone."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + PATIENCE_S
         while words not in (told := self.hear()):
             assert time.monotonic() < deadline, f"systemd heard nothing of {words!r}"
         return told

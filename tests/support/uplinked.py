@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from support.head_end import HeadEnd, Heard
+from support.patience import PATIENCE_S, eventually
 
 from gateway.board import Board
 from gateway.clock import SystemClock
@@ -130,10 +131,10 @@ class Gateway:
         self.wait_until_it_hears()
 
     def wait_until_it_hears(self) -> None:
-        self.wait(lambda: self.uplink._subscribed)
+        eventually(lambda: self.uplink._subscribed)
 
     def ended_by_a_bug(self) -> BaseException | None:
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         return self.bug
 
     def tell(self, *numbers: int) -> None:
@@ -141,15 +142,10 @@ class Gateway:
         for number in numbers:
             self.store.send_reply(Reply(str(number), ReplyStatus.DONE), f"{BASE}/rsp")
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, "it never came to that"
-            time.sleep(0.02)
-
     def _end_thread(self) -> None:
         self._ending.set()
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
 
 
 def command(*, cmd_id: str = "", **fields: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.broker import Mosquitto
 from support.head_end import HeadEnd
+from support.patience import PATIENCE_S
 from support.shim import WILL, Ours
 
 from gateway.uplink.broker import Acknowledged, Connected, Delivery, Lost, Message
@@ -79,7 +80,7 @@ def test_a_delivery_that_could_not_be_dealt_with_comes_again(
         head_end.publish("cmd/ping", b"1")
         ours.deliver = deliver
         with pytest.raises(type(error)) as raised:
-            ours.poll_for(10)
+            ours.poll_for(PATIENCE_S)
         assert raised.value is error
         assert isinstance(ours.broker.poll(0, deliver)[-1], Lost)
 
@@ -115,7 +116,8 @@ def test_retained_is_told_from_live_whenever_it_was_published(ours: Ours, mosqui
             (b"old", True), (b"new", True), (b"live", False),
         ]  # fmt: skip
 
-        ours.poll_for(0.2)  # what is not acknowledged yet would come again
+        # What is not acknowledged yet would come again.
+        ours.wait_until(lambda: mosquitto.log().count("Received PUBACK from mgw-test") == 3)
         ours.connect("cmd/+")  # the session knows the subscription: what is retained does not come each time
         ours.poll_for(0.5)
         assert len(ours.delivered) == 3

@@ -16,6 +16,7 @@ import pytest
 from support.broker import Mosquitto
 from support.certificates import LOOPBACK, Authority, with_passphrase
 from support.head_end import HeadEnd
+from support.patience import PATIENCE_S, eventually
 from support.shim import WILL, Ours
 from support.uplinked import BASE, Gateway, order
 
@@ -174,7 +175,7 @@ def test_a_handshake_that_is_never_answered_ends_long_before_the_keep_alive(
         url = f"mqtts://{LOOPBACK}:{silent.getsockname()[1]}"
         began = time.monotonic()
         reason = reason_of_refusal(url, ca_file=place.files.ca, keepalive_s=600)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE_S  # and not 600 s
     assert "timed out" in reason
 
 
@@ -215,7 +216,7 @@ def test_a_wrong_password_is_told_and_found_right_without_a_restart(
     with Mosquitto(tmp_path / "broker", settings=before) as broker:
         gateway = Gateway(tmp_path / "state", broker.url, username="gw-001", password=SECRET)
         gateway.start()
-        gateway.wait(
+        eventually(
             lambda: "ot authorized" in gateway.board.values("uplink").get(STATUS, {}).get("reason", "")
         )
         broker.stop()

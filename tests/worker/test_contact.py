@@ -22,10 +22,15 @@ NAME = apdu.Attribute(1, apdu.obis("0-0:42.0.0.255"), 2)
 class Bench:
     """One meter behind a TCP port, and the contact with it."""
 
-    def __init__(self, directory, line, meter, *, framing, profile=None, initial=None):
+    def __init__(self, directory, line, meter, *, framing, profile, initial, patience_s):
         self.device = meter
         self.settings = PortSettings(
-            "lan", PortKind.TCP, address=line.address, framing=framing, response_timeout_s=0.2, attempts=2
+            "lan",
+            PortKind.TCP,
+            address=line.address,
+            framing=framing,
+            response_timeout_s=patience_s,
+            attempts=2,
         )
         self.meter = Meter(
             "MTR1", "lan", authentication=Authentication.HLS_GMAC, security=Security.BOTH,
@@ -49,15 +54,18 @@ class Bench:
 
 @pytest.fixture(params=[Framing.WRAPPER, Framing.HDLC])
 def bench(request):
-    """Makes one: the spec's changes and the faults are the meter's."""
+    """Makes one: the spec's changes and the faults are the meter's. Whoever shall be silent needs no long patience."""
     opened = []
     with memory_directory() as directory:
 
-        def made(*, faults=None, profile=None, initial=None, **changes):
+        def made(*, faults=None, profile=None, initial=None, patience_s=10.0, **changes):
             meter = VirtualMeter(ciphered(**changes), faults=faults or Faults())
             line = TcpLine([meter], framing=request.param)
             line.start()
-            bench = Bench(directory, line, meter, framing=request.param, profile=profile, initial=initial)
+            bench = Bench(
+                directory, line, meter, framing=request.param,
+                profile=profile, initial=initial, patience_s=patience_s,
+            )  # fmt: skip
             opened.extend((bench.close, line.stop))
             return bench
 
@@ -76,7 +84,7 @@ def test_the_first_message_has_a_counter_above_the_meters(bench):
 
 @pytest.mark.parametrize("silent", [False, True], ids=["told", "silent"])
 def test_a_jump_between_two_associations_is_followed(bench, silent):
-    bench = bench(faults=Faults(silent_refusals=silent))
+    bench = bench(faults=Faults(silent_refusals=silent), patience_s=1.0 if silent else 10.0)
     bench.associate().close()
     bench.device.counters.client += 5000
     session = bench.associate()
@@ -100,7 +108,7 @@ def test_a_jump_within_an_association_ends_it_and_is_followed_in_the_next(bench)
 
 
 def test_a_meter_that_hears_nobody_is_silent_and_not_parked(bench):
-    bench = bench(initial=5)
+    bench = bench(initial=5, patience_s=0.2)
     bench.device._deaf_until_s = 1e9
     with pytest.raises(SilentError) as silence:
         bench.associate()
