@@ -2,7 +2,7 @@
 their lines can fail.
 
     spec       what a meter is                                   `MeterSpec`
-    faults     what goes wrong, as one structure of data         `Faults`, `Noise`, `Mishap`
+    faults     what goes wrong, as one structure of data         `Faults`, `Noise`, `Talk`, `Mishap`
     history    what happened to a meter                          `History`, `Event`, `What`
     meter      links + associations + objects, with power        `VirtualMeter`
       link         secondary station of HDLC
@@ -10,7 +10,8 @@ their lines can fail.
       services     GET, SET, ACTION on
       objects      what a meter has, of it
       image          Image Transfer, class 18
-    medium     octets between a gateway and meters: time, noise, who hears what
+    medium     octets between a gateway and meters: time, who hears what, who talks at once
+      noise      what becomes of them on their way
     line       in process on virtual time                        `VirtualLine`, `VirtualClock`
     pty        in real time on a pty or a TCP port               `PtyLine`, `TcpLine`, `serve`
 
@@ -19,7 +20,20 @@ and requests give the same octets at the same virtual times.
 """
 
 from gateway.simulator.clock import VirtualClock
-from gateway.simulator.faults import A4, A5, A7, NONE, Bitmap, Erasing, Faults, Mishap, Noise, Then
+from gateway.simulator.faults import (
+    A4,
+    A5,
+    A7,
+    NONE,
+    Bitmap,
+    Echo,
+    Erasing,
+    Faults,
+    Mishap,
+    Noise,
+    Talk,
+    Then,
+)
 from gateway.simulator.history import Event, History, What
 from gateway.simulator.line import VirtualLine
 from gateway.simulator.meter import VirtualMeter
@@ -33,6 +47,7 @@ __all__ = [
     "NONE",
     "PUBLIC_CLIENT",
     "Bitmap",
+    "Echo",
     "Erasing",
     "Event",
     "Faults",
@@ -41,6 +56,7 @@ __all__ = [
     "Mishap",
     "Noise",
     "PtyLine",
+    "Talk",
     "TcpLine",
     "Then",
     "VirtualClock",

@@ -7,6 +7,7 @@ so that a scenario is a value, never a subclass.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,17 @@ from enum import Enum
 
 from gateway.model import ImageTransferStatus
 from gateway.simulator.history import What
+from gateway.wire.hdlc import Address
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What a line does to one direction; each is a probability for one frame."""
+    """What a line does to one direction; each is a probability for one frame, but for the two rates."""
 
+    bit_error_rate: float = 0.0
+    """Probability for each bit to be flipped."""
+    octet_loss_rate: float = 0.0
+    """Probability for each octet to be lost."""
     lost: float = 0.0
     damaged: float = 0.0
     """One bit is flipped."""
@@ -34,9 +40,43 @@ class Noise:
     @property
     def silent(self) -> bool:
         """There is no noise at all."""
-        return not (
+        return not (self.by_rate or self.by_frame)
+
+    @property
+    def by_rate(self) -> bool:
+        """Bits or octets suffer, wherever they stand."""
+        return bool(self.bit_error_rate or self.octet_loss_rate)
+
+    @property
+    def by_frame(self) -> bool:
+        """Something happens to whole frames."""
+        return bool(
             self.lost or self.damaged or self.octet_lost or self.octet_doubled or self.doubled or self.delayed
         )
+
+
+class Echo(Enum):
+    """What an optical head, or a transceiver that listens to itself, gives back of what is sent through it."""
+
+    NONE = "none"
+    WHOLE = "whole"
+    HALF = "half"
+    """The first half of what was written."""
+    DAMAGED = "damaged"
+    """Everything, with one bit flipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Somebody on the line who talks unasked, from `from_s` on, counted from the beginning of the line: a meter that
+    jabbers, or a second master with his meters. He hears nobody, so what others say meanwhile collides with it."""
+
+    from_s: float = 0.0
+    octets: bytes = b""
+    """What he says, once in each spell; empty: garbage without a gap, for `for_s`."""
+    for_s: float = math.inf
+    pause_s: float = math.inf
+    """From the end of a spell to the next one; for ever: there is only one."""
 
 
 class Then(Enum):
@@ -48,6 +88,8 @@ class Then(Enum):
     """The reply is not sent, and nothing is heard for `for_s`."""
     REBOOT = "reboot"
     """The reply is not sent: power fails, and the meter boots."""
+    FALSIFY_REPLY = "falsify reply"
+    """The last octet of the reply is damaged, and its frame check fits all the same."""
     EXCHANGE = "exchange"
     """The reply is not sent, and from now on it says of itself what `Faults.exchanged` says: another meter stands at
     the address, behind something that keeps the link."""
@@ -136,6 +178,14 @@ class Faults:
     cuts_at_octet: tuple[int, ...] = ()
     """The line is gone after so many octets, both ways together, counted from its beginning or the last cut; it
     works again once it was opened again."""
+    unplugged: tuple[tuple[float, float], ...] = ()
+    """From when to when the adapter is out of its socket, counted from the beginning of the line. On a pty its link
+    is gone meanwhile, and another device comes back."""
+    echo: Echo = Echo.NONE
+    turnaround_s: float = 0.0
+    """What the line needs each time to change its direction: a converter that switches, or collects what it hands
+    over."""
+    talks: tuple[Talk, ...] = ()
     read_chunk_octets: int = 0
     """At most so many octets come from one read; 0: as many as are there."""
 
@@ -169,6 +219,8 @@ class Faults:
     """For so long after a failed authentication nobody is authenticated."""
 
     # -- who it is
+    answers_as: Address | None = None
+    """The address that it writes into its own frames, instead of the one that it hears."""
     exchanged: Mapping[str, str] = field(default_factory=dict)
     """What objects tell after `Then.EXCHANGE`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gateway.errors import LinkLostError, PortError
@@ -20,7 +21,8 @@ class VirtualLine(Port):
     With `Framing.WRAPPER` it is a TCP connection: made by the next write after it was lost, lost when its meter
     goes down, and impossible (PortError) until that is back.
 
-    After a cut (`Faults.cuts_at_octet`) and after `close` everything raises PortError until `reopen`.
+    After a cut (`Faults.cuts_at_octet`), once it is unplugged and after `close` everything raises PortError until
+    `reopen`.
     """
 
     def __init__(
@@ -44,12 +46,16 @@ class VirtualLine(Port):
         self._chunk = faults.read_chunk_octets or _NO_LIMIT
         self._cuts = list(faults.cuts_at_octet)
         self._until_cut = self._cuts.pop(0) if self._cuts else _NO_LIMIT
+        self._unplugged = faults.unplugged
         self._trouble = ""
         self._connected = framing is Framing.HDLC
         self._can_hang_up = framing is Framing.WRAPPER
 
     def reopen(self) -> VirtualLine:
-        """The line again, after a cut or a `close`, as whoever opens the port anew gets it."""
+        """The line again, after a cut or a `close`, as whoever opens the port anew gets it. PortError while it is
+        unplugged."""
+        if self.clock.monotonic() < self._plugged_in_s():
+            raise PortError("there is no virtual line: it is unplugged")
         if self._until_cut == 0:
             self._until_cut = self._cuts.pop(0) if self._cuts else _NO_LIMIT
         self._trouble = ""
@@ -63,6 +69,9 @@ class VirtualLine(Port):
             self._connect()
         self.writes += 1
         now_s = self.clock.monotonic()
+        if self._unplugged:
+            left_s = self._unplugged_next_s() - now_s
+            octets = octets[: math.ceil(min(left_s / self._medium.octet_s, len(octets)))]
         octets = self._carried(octets)
         self.clock.advance_to(self._medium.transmit(octets, now_s))
         self._medium.settle(self.clock.monotonic())
@@ -73,6 +82,8 @@ class VirtualLine(Port):
         octet; what has come by the deadline where the rest comes later."""
         self._check()
         deadline_s = self.clock.monotonic() + timeout_s
+        if self._unplugged:
+            deadline_s = min(deadline_s, self._unplugged_next_s())
         medium, limit = self._medium, min(limit, self._chunk)
         coming = self._next(deadline_s)
         if coming is None:
@@ -114,7 +125,18 @@ class VirtualLine(Port):
         self.octets_carried += len(octets)
         return octets
 
+    def _plugged_in_s(self) -> float:
+        """Until when the adapter is out of its socket; not out: a time that has passed."""
+        now_s = self.clock.monotonic()
+        return max((to_s for from_s, to_s in self._unplugged if from_s <= now_s), default=now_s)
+
+    def _unplugged_next_s(self) -> float:
+        now_s = self.clock.monotonic()
+        return min((from_s for from_s, _ in self._unplugged if from_s > now_s), default=math.inf)
+
     def _check(self) -> None:
+        if self._unplugged and not self._trouble and self.clock.monotonic() < self._plugged_in_s():
+            self._lose("the virtual line was unplugged")
         if self._until_cut == 0 and not self._trouble:
             self._lose(f"the virtual line was cut after {self.octets_carried} octets")
         if self._trouble:

@@ -71,7 +71,7 @@ class SecondaryLink:
         answer: Callable[[bytes, float], Reply],
         dropped: Callable[[], None],
     ) -> None:
-        self._addresses = client.encode() + meter.encode()
+        self._addresses = client.encode() + (faults.answers_as or meter).encode()
         self._own = own
         self._inactivity_s = inactivity_s
         self._faults = faults

@@ -12,7 +12,7 @@ from gateway.simulator.link import Reply, SecondaryLink, Sent
 from gateway.simulator.objects import Objects
 from gateway.simulator.services import Answered
 from gateway.simulator.spec import MeterSpec
-from gateway.wire.hdlc import Frame, FrameType, Parameters
+from gateway.wire.hdlc import Frame, FrameReader, FrameType, Parameters
 
 _NOTHING = Outcome(0)
 """What comes of a frame that brings no whole request."""
@@ -157,7 +157,7 @@ class VirtualMeter:
             sent = []
         for mishap, count in zip(self._faults.mishaps, before, strict=True) if before else ():
             if count < mishap.nth <= self.history.count(mishap.after):
-                sent = []
+                sent = _falsified(sent) if mishap.then is Then.FALSIFY_REPLY else []
                 self._befall(mishap, now_s)
         if sent:
             sent[0] = Sent(sent[0].late_s + self.spec.response_s, sent[0].octets)
@@ -173,3 +173,14 @@ class VirtualMeter:
                 self._objects.exchange(self._faults.exchanged)
             case _:
                 pass
+
+
+def _falsified(sent: list[Sent]) -> list[Sent]:
+    """The last octet of what it says is another one, under a frame check that fits: one wrong frame in 65536 looks
+    like this."""
+    *before, (late_s, octets) = sent
+    found = FrameReader().feed(octets)
+    if not found or not isinstance(frame := found[0], Frame):
+        return [*before, Sent(late_s, octets[:-1] + bytes((octets[-1] ^ 1,)))]
+    info = frame.info[:-1] + bytes((frame.info[-1] ^ 1,))
+    return [*before, Sent(late_s, frame._replace(info=info).encode())]

@@ -37,6 +37,8 @@ _SEND_TIMEOUT_S = 5.0
 """A TCP peer that takes nothing for so long is gone."""
 _IDLE_S = 0.2
 """How often an idle line looks around."""
+_PULL_TIMEOUT_S = 60.0
+"""Far longer than a line needs to look around, on any machine."""
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def serve(
     On a pty, with a symbolic link at `link_path` if one is given; with `tcp_port` on 127.0.0.1 instead (0: any free
     port), where `framing` may be the wrapper. `baud` 0: as fast as it goes; else octets take their time. `faults`
     concern the line here; those of a meter are its own. OSError where the link or the port cannot be had,
-    ValueError where two meters have one address.
+    ValueError where two meters behind the wrapper have one address.
     """
     line: PtyLine | TcpLine
     if tcp_port is None:
@@ -86,6 +88,9 @@ class _RealLine(ABC):
         self._ahead_s = (self._clock.now() - EPOCH).total_seconds() - self._clock.monotonic()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._began_s = 0.0
+        self._late_s = 0.0
+        """How much later than on a real line the gateway got the last octets of what it was told."""
 
     @property
     @abstractmethod
@@ -109,6 +114,8 @@ class _RealLine(ABC):
     def start(self) -> None:
         """Open the line and serve it. OSError where it cannot be opened."""
         self._open()
+        self._began_s = self._now_s()
+        self._medium.begin(self._began_s)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name=f"virtual line {self.address}", daemon=True)
         self._thread.start()
@@ -135,10 +142,14 @@ class _RealLine(ABC):
             octets = self._read(self._pause_s())
             now_s = self._now_s()
             if octets:
-                self._medium.transmit(octets, now_s)
+                # This thread is never woken to the microsecond. What the gateway got late it answers late, and on a
+                # line that would have been so much earlier.
+                self._medium.transmit(octets, now_s - self._late_s)
+                self._late_s = 0.0
             self._medium.settle(now_s)
             while arrived := self._medium.take(_READ_OCTETS, now_s):
                 self._write(arrived)
+                self._late_s = max(0.0, self._now_s() - self._medium.delivered_s)
 
     def _pause_s(self) -> float:
         now_s, moments = self._now_s(), [_IDLE_S]
@@ -153,7 +164,7 @@ class _RealLine(ABC):
 
 
 class PtyLine(_RealLine):
-    """Meters on a pty in raw mode. It stays the same device while gateways come and go."""
+    """Meters on a pty in raw mode. It stays the same device while gateways come and go, until it is unplugged."""
 
     def __init__(
         self,
@@ -168,10 +179,38 @@ class PtyLine(_RealLine):
         self._link_path = link_path
         self._master = self._slave = -1
         self._device = ""
+        self._unplugged = faults.unplugged
+        self._pulled = False
+        self._looked = threading.Event()
 
     @property
     def address(self) -> str:
         return str(self._link_path or self._device)
+
+    def unplug(self) -> None:
+        """Pull the adapter out: the link vanishes, and who has the device open finds it gone."""
+        self._pull(out=True)
+
+    def plug(self) -> None:
+        """Put it back: the link comes back, and leads to another device."""
+        self._pull(out=False)
+
+    def _pull(self, *, out: bool) -> None:
+        self._pulled = out
+        self._looked.clear()
+        if self._thread is None or not self._looked.wait(_PULL_TIMEOUT_S):
+            raise RuntimeError("the line is not served")
+
+    def _look(self, now_s: float) -> None:
+        """Unplug or plug, in the thread that serves the line."""
+        at_s = now_s - self._began_s
+        out = self._pulled or any(from_s <= at_s < to_s for from_s, to_s in self._unplugged)
+        if out and self._master >= 0:
+            self._close()
+            self._medium.hang_up()
+        elif not out and self._master < 0:
+            self._open()
+        self._looked.set()
 
     def _open(self) -> None:
         self._master, self._slave = pty.openpty()
@@ -189,13 +228,20 @@ class PtyLine(_RealLine):
                 raise
 
     def _close(self) -> None:
+        if self._master < 0:
+            return
         os.close(self._master)
         os.close(self._slave)
+        self._master = self._slave = -1
         link = self._link_path
         if link is not None and link.is_symlink() and str(link.readlink()) == self._device:
             link.unlink()
 
     def _read(self, timeout_s: float) -> bytes:
+        self._look(self._now_s())
+        if self._master < 0:
+            self._stopping.wait(_IDLE_S)
+            return b""
         ready = select.select((self._master,), (), (), timeout_s)[0]
         # The last close of a serial device ends its exclusive use. We hold the pty open, so this close never comes,
         # and a gateway that was killed could not come back.
@@ -203,6 +249,8 @@ class PtyLine(_RealLine):
         return os.read(self._master, _READ_OCTETS) if ready else b""
 
     def _write(self, octets: bytes) -> None:
+        if self._master < 0:
+            return
         with contextlib.suppress(BlockingIOError):
             os.write(self._master, octets)
 

@@ -93,11 +93,6 @@ def test_only_the_addressed_meter_answers_however_long_the_address_is():
     assert line.say(frame(FrameType.SNRM, to=Address(1, 0x7F))) == [], "broadcast is for UI frames"
 
 
-def test_two_meters_at_one_address_are_refused():
-    with pytest.raises(ValueError, match="same HDLC address"):
-        VirtualLine([VirtualMeter(SPEC), VirtualMeter(SPEC)], VirtualClock())
-
-
 def test_a_request_is_answered_and_the_answer_repeated_until_it_is_acknowledged():
     line = Line().connected()
     answer = line.ask(frame(FrameType.I, info=LLC + GET_LDN))
