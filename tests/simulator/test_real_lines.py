@@ -2,6 +2,9 @@
 
 import array
 import fcntl
+import os
+import pty
+import random
 import socket
 import time
 from dataclasses import replace
@@ -14,8 +17,21 @@ from support.patience import PATIENCE_S
 from gateway.errors import LinkLostError, PortError
 from gateway.link.port import open_port
 from gateway.model import Authentication, Framing, MeterKeys, PortKind, PortSettings, Security
-from gateway.simulator import Faults, MeterSpec, Noise, PtyLine, TcpLine, VirtualMeter, serve, several
+from gateway.simulator import (
+    NONE,
+    Faults,
+    MeterSpec,
+    Noise,
+    PtyLine,
+    TcpLine,
+    VirtualClock,
+    VirtualMeter,
+    serve,
+    several,
+)
+from gateway.simulator.pty import _RealLine
 from gateway.wire import image_transfer as it
+from gateway.wire.hdlc import Address, Frame, FrameReader, FrameType
 
 TIOCGEXCL = 0x80045440
 
@@ -97,17 +113,117 @@ def test_a_stale_link_is_replaced_and_a_file_is_not(tmp_path):
     assert file.read_text() == "precious"
 
 
-def test_a_paced_pty_takes_as_long_as_a_line():
+def test_a_paced_pty_is_never_faster_than_a_line():
     spec = replace(SPEC, authentication=Authentication.NONE, security=Security.NONE)
     with PtyLine([VirtualMeter(spec)], baud=4800) as line:
-        port = serial_port(line)
+        port = Counted(serial_port(line))
         bench = Bench(port, spec, **CALM)
         began_s = time.monotonic()
-        bench.connect()
-        # SNRM of 34 octets, UA of 32: see that both are paid for.
-        assert time.monotonic() - began_s > 0.8 * 66 * 10 / 4800
-        bench.associate()
+        bench.connect().associate()
         assert bench.get(LDN)
+        assert time.monotonic() - began_s > 0.999 * port.octets * 10 / 4800
+        port.close()
+
+
+class Counted:
+    """A port that counts the octets of both directions."""
+
+    def __init__(self, port):
+        self._port, self.octets = port, 0
+        self.close, self.discard = port.close, port.discard
+
+    def write(self, octets):
+        self.octets += len(octets)
+        self._port.write(octets)
+
+    def read(self, limit, timeout_s):
+        octets = self._port.read(limit, timeout_s)
+        self.octets += len(octets)
+        return octets
+
+
+class LateLine(_RealLine):
+    """A line whose thread is woken late each time, by up to 3 ms; a gateway on it answers each answer at once."""
+
+    address = "nowhere"
+
+    def __init__(self, spec, requests):
+        self.clock = VirtualClock()
+        super().__init__(
+            [VirtualMeter(spec)], framing=Framing.HDLC, baud=115200, faults=NONE, seed=0, clock=self.clock
+        )
+        self._chance, self._requests, self._answer = random.Random(1), list(requests), b""
+        self.octets = 0
+
+    def _read(self, timeout_s):
+        if self._answer.endswith(b"\x7e") and len(self._answer) > 1 and FrameReader().feed(self._answer):
+            self._answer = b""
+            if not self._requests:
+                self._stopping.set()
+                return b""
+            request = self._requests.pop()
+            self.octets += len(request)
+            return request
+        self.clock.advance(timeout_s + self._chance.uniform(0.0, 0.003))
+        return b""
+
+    def _write(self, octets):
+        self.octets += len(octets)
+        self._answer += octets
+
+    def run(self):
+        """How long it took until the last answer was handed over, and how many octets that were."""
+        self._answer = b"\x7e\xa0\x08\x02\x23\x03\x93\x3e\x74\x7e"  # anything that lets it begin
+        self._run()
+        return self.clock.monotonic(), self.octets
+
+    def _open(self): ...
+
+    def _close(self): ...
+
+
+def test_a_paced_line_is_exact_however_late_its_thread_is_woken():
+    spec = MeterSpec(response_s=0.0)
+    snrm = Frame(spec.address, Address(1), FrameType.SNRM, poll_final=True).encode()
+    took_s, octets = LateLine(spec, [snrm] * 2000).run()
+    assert took_s == pytest.approx(octets * 10 / 115200, rel=1e-3)
+
+
+# -- an adapter that is pulled out ----------------------------------------------------------------------------
+
+
+def test_an_adapter_pulled_out_of_a_pty_takes_its_link_along_and_comes_back_as_another_device(tmp_path):
+    link = tmp_path / "usb-FTDI_1-if00"
+    meter = VirtualMeter(SPEC)
+    with PtyLine([meter], link_path=link) as line:
+        port, device = serial_port(line), link.readlink()
+        bench = Bench(port, SPEC).connect().associate()
+        bench.initiate(IMAGE)
+        bench.block(IMAGE, 0)
+        line.unplug()
+        assert not link.is_symlink()
+        with pytest.raises(PortError, match=r"gone|cannot"):
+            bench.block(IMAGE, 1)
+        with pytest.raises(PortError, match="cannot open"):
+            serial_port(line)
+        port.close()
+        others = pty.openpty()  # somebody else gets the old name meanwhile
+        line.plug()
+        for descriptor in others:
+            os.close(descriptor)
+        assert link.readlink() != device
+        again = serial_port(line)
+        bench = Bench(again, SPEC, counter=bench.counter).connect().associate()
+        assert bench.missing(IMAGE)[0] == 1
+        again.close()
+    assert not link.is_symlink()
+
+
+def test_an_adapter_is_pulled_out_at_its_time():
+    with PtyLine([VirtualMeter(SPEC)], faults=Faults(unplugged=((0.3, 1e9),))) as line:
+        port = serial_port(line)
+        with pytest.raises(PortError, match=r"gone|cannot read"):
+            port.read(1, 60.0)
         port.close()
 
 
