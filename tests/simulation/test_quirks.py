@@ -379,8 +379,11 @@ ROWS = [
     *IDENTITY, *OBJECTS, *FOREIGN, *LIARS,
 ]  # fmt: skip
 
-ELSEWHERE = {"to_meter", "to_gateway", "cuts_at_octet", "read_chunk_octets", "replies_lost"}
-"""Faults of the line and of chance: test_simulation.py."""
+ELSEWHERE = {
+    "to_meter", "to_gateway", "cuts_at_octet", "read_chunk_octets", "replies_lost", "unplugged", "echo",
+    "turnaround_s", "talks", "answers_as",
+}  # fmt: skip
+"""Faults of the line and of chance: test_simulation.py, test_bad_lines.py, and the simulator's own tests."""
 
 
 @pytest.fixture
