@@ -149,7 +149,8 @@ class _RealLine(ABC):
             self._medium.settle(now_s)
             while arrived := self._medium.take(_READ_OCTETS, now_s):
                 self._write(arrived)
-                self._late_s = max(0.0, self._now_s() - self._medium.delivered_s)
+                if self._medium.octet_s:
+                    self._late_s = max(0.0, self._now_s() - self._medium.delivered_s)
 
     def _pause_s(self) -> float:
         now_s, moments = self._now_s(), [_IDLE_S]

@@ -353,7 +353,8 @@ def _meter(chance, number):
     """Meter 1 to 4, on one of two buses or at a TCP port of its own."""
     spec = chance.choice([PLAIN, ciphered(), ciphered(window=4, max_info=128)])
     spec = several(spec, number)[number - 1]
-    whats, thens = [What.INITIATE, What.BLOCK, What.VERIFY, What.ACTIVATE], list(Then)
+    whats = [What.INITIATE, What.BLOCK, What.VERIFY, What.ACTIVATE]
+    thens = [Then.LOSE_REPLY, Then.FALL_SILENT, Then.REBOOT, Then.EXCHANGE]
     mishaps = tuple(
         Mishap(
             chance.choice(whats), chance.choice([1, 1, 5, 17]), chance.choice(thens), chance.choice([5.0, 90.0])
