@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 # The simulated world, the broker and the octets that nobody means well with are the tests' own.
 sys.path.insert(0, str(_ROOT / "tests"))
 
-from benchmarks import block, dead_time, fuzz, idle, package, simulation, transfer  # noqa: E402 (the path comes first)
+from benchmarks import block, dead_time, fuzz, idle, line, package, simulation, transfer  # noqa: E402 (the path comes first)
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
@@ -28,6 +28,7 @@ def main() -> int:
         "block": lambda pythons: iter([block.figure(pythons)]),
         "dead_time": lambda _: iter([dead_time.figure()]),
         "transfer": lambda pythons: iter([transfer.figure(pythons)]),
+        "line": lambda _: line.figures(),
         "idle": lambda _: idle.figures(),
         "simulation": lambda _: iter([simulation.figure()]),
         "package": lambda _: package.figures(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.process import NEW, OLD, SYSTEM_TITLE
 from gateway.model import Authentication, MeterKeys, Security
 from gateway.simulator import MeterSpec
@@ -25,3 +27,5 @@ CIPHERED = MeterSpec(
     reboot_s=0.2,
 )
 """One block is one frame of 512 octets and what ciphering adds."""
+
+PLAIN = replace(CIPHERED, authentication=Authentication.NONE, security=Security.NONE)

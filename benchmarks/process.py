@@ -35,6 +35,7 @@ class Line:
     specs: Sequence[MeterSpec]
     framing: Framing = Framing.HDLC
     tcp: bool = False
+    baud: int = 115200
 
 
 @contextmanager
@@ -163,14 +164,17 @@ def _write_configuration(directory: Path, lines: Sequence[Line], socket: Path, m
 def _place(line: Line) -> dict[str, Any]:
     if line.tcp:
         return {"kind": "tcp", "address": line.place, "framing": line.framing}
-    return {"kind": "rs485", "device": line.place, "baud": 115200}
+    return {"kind": "rs485", "device": line.place, "baud": line.baud}
 
 
 def _meter(meter_id: str, port: str, spec: MeterSpec, framing: Framing) -> dict[str, Any]:
     return {
         "id": meter_id,
         "port": port,
-        **({"physical_address": spec.address.lower} if framing is Framing.HDLC else {}),
+        **(
+            {"physical_address": spec.address.lower} if spec.address.lower and framing is Framing.HDLC else {}
+        ),
+        **({"address_bytes": 1} if spec.address.lower is None else {}),
         "logical_address": spec.address.upper,
         "client": spec.client,
         "authentication": spec.authentication,

@@ -75,7 +75,7 @@ def status(desk: Desk) -> None:
     open_ones = [one for one in campaigns if one["state"] not in _ENDED]
     sections = [
         table(facts),
-        table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS")),
+        table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS", "BUSY", "TROUBLE")),
         table([_campaign(one) for one in open_ones], head=("CAMPAIGN", "STATE", "METERS", "")),
         _parked(meters),
         table([(name, alarm["message"]) for name, alarm in now["alarms"].items()], head=("ALARM", ""))
@@ -103,7 +103,15 @@ def _port(port: Document) -> tuple[object, ...]:
     line = (
         f"{port['device']} {port['baud']} baud" if port["device"] else f"{port['address']} {port['framing']}"
     )
-    return port["port"], port["kind"], line, port["meters"]
+    figures = port.get("figures")
+    busy = f"{figures['utilisation_minute']:.0%}" if figures else ""
+    return port["port"], port["kind"], line, port["meters"], busy, _trouble(figures) if figures else ""
+
+
+def _trouble(figures: Document) -> str:
+    """What went wrong on a line since the gateway began, in a row."""
+    kinds = ("polls", "timeouts", "damaged", "foreign")
+    return ", ".join(f"{figures[kind]} {kind}" for kind in kinds if figures[kind])
 
 
 def _campaign(one: Document) -> tuple[object, ...]:

@@ -121,6 +121,7 @@ class Verbs:
         config = self.config
         jobs = {job.meter_id: job for port in config.ports for job in self._store.open_jobs(port.name)}
         parked = self._store.all_parked()
+        latest = self._board.values("meter")
         meters = []
         for meter in config.meters:
             job = jobs.get(meter.id)
@@ -129,7 +130,7 @@ class Verbs:
                 "state": job and job.state,
                 "parked": parked_document(parked[meter.id]) if meter.id in parked else None,
             }
-            meters.append({**_meter(meter), **now})
+            meters.append({**_meter(meter), **now, **latest.get(("meter", meter.id), {})})
         return _done(command, {"meters": meters})
 
     def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:

@@ -18,6 +18,7 @@ from gateway.model import Framing, Meter, PortKind, PortSettings
 from gateway.wire.client import Client
 from gateway.wire.hdlc import Address, Parameters
 from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.tally import Tally
 from gateway.wire.wrapper import WrapperClient
 
 READ_LIMIT = 16 * 1024
@@ -41,18 +42,20 @@ _PUSHES = (b"\x0f", b"\xc2", b"\xca", b"\xd2")
 class Conversation:
     """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError."""
 
-    def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock) -> None:
+    def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock, tally: Tally) -> None:
         self._port = port
         self._settings = settings
         self._meter = meter
         self._clock = clock
+        self._tally = tally
         self._line_octet_s = _seconds_per_octet(settings)
         self._longest_frame_s = self._line_octet_s * meter.profile.max_info
         self._wait_s = settings.response_timeout_s + self._longest_frame_s
         self._handshake_wait_s = settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
         self._heard = False
+        self._began_s = 0.0
         self._end_s = float("inf")
-        self._link = _make_link(settings, meter, send_parameters=meter.profile.snrm_parameters)
+        self._link = self._make_link(send_parameters=meter.profile.snrm_parameters)
 
     @property
     def linked(self) -> bool:
@@ -73,7 +76,7 @@ class Conversation:
             if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
                 raise
             # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
-            self._link = _make_link(self._settings, self._meter, send_parameters=False)
+            self._link = self._make_link(send_parameters=False)
             self._handshake()
 
     def disconnect(self) -> None:
@@ -81,8 +84,11 @@ class Conversation:
         if self._link.connected:
             self._begin(0)
             octets = self._link.disconnect()
-            self._port.write(octets)
-            self._listen(len(octets))
+            try:
+                self._write(octets)
+                self._listen(len(octets))
+            finally:
+                self._note_busy()
 
     def exchange(self, apdu: bytes, *, patience_s: float = 0.0) -> bytes:
         """Send an APDU, and wait for the one that answers. `patience_s`: how long a meter whose link answers may be
@@ -90,27 +96,42 @@ class Conversation:
         while self._link.receive(b"").apdu is not None:
             pass  # what came late, or unasked, is not the answer to this
         octets = self._link.send(apdu)
+        self._tally.exchanges += 1
         self._begin(len(octets))
-        self._port.write(octets)
-        answer = self._listen(len(octets))
-        if answer is None:
-            answer = self._recover(lambda answer: answer is not None, patience_s)
+        try:
+            self._write(octets)
+            answer = self._listen(len(octets))
+            if answer is None:
+                answer = self._recover(lambda answer: answer is not None, patience_s)
+        finally:
+            self._note_busy()
         assert answer is not None
         return answer
 
     def _begin(self, written: int) -> None:
         line_s = self._line_octet_s * written + 2 * self._longest_frame_s
-        self._end_s = self._clock.monotonic() + EXCHANGE_LIMIT_S + line_s
+        self._began_s = self._clock.monotonic()
+        self._end_s = self._began_s + EXCHANGE_LIMIT_S + line_s
+
+    def _note_busy(self) -> None:
+        self._tally.busy_s += self._clock.monotonic() - self._began_s
+
+    def _write(self, octets: bytes) -> None:
+        self._tally.octets_out += len(octets)
+        self._port.write(octets)
 
     def _handshake(self) -> None:
         octets = self._link.connect()
         if self._link.connected:
             return
         self._begin(len(octets))
-        self._port.write(octets)
-        self._listen(len(octets))
-        if not self._link.connected:
-            self._recover(lambda _: self._link.connected, 0.0)
+        try:
+            self._write(octets)
+            self._listen(len(octets))
+            if not self._link.connected:
+                self._recover(lambda _: self._link.connected, 0.0)
+        finally:
+            self._note_busy()
 
     def _recover(self, satisfied: Callable[[bytes | None], bool], patience_s: float) -> bytes | None:
         """After a first silence: what the link's rules say, until the attempts of the port are used up."""
@@ -130,7 +151,8 @@ class Conversation:
         is no failed attempt."""
         heard = self._settings.attempts > 1
         while heard and (octets := self._link.timed_out()):
-            self._port.write(octets)
+            self._tally.polls += 1
+            self._write(octets)
             answer = self._listen(len(octets))
             if satisfied(answer):
                 return answer
@@ -152,12 +174,14 @@ class Conversation:
             octets = self._port.read(READ_LIMIT, left_s)
             if not octets:
                 continue
+            self._tally.octets_in += len(octets)
             write, answer, heard = self._link.receive(octets)
             if write:
-                self._port.write(write)
+                self._write(write)
             while answer is not None and answer[:1] in _PUSHES:
                 answer = self._link.receive(b"").apdu
             if answer is not None or (self._link.connected, self._link.disconnected) != before:
+                self._tally.heard_at_s = self._clock.monotonic()
                 return answer
             if heard:
                 self._heard = True
@@ -167,25 +191,26 @@ class Conversation:
                         f"meter {self._meter.id} sends frame after frame and never ends its answer"
                     )
                 deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
+        self._tally.timeouts += 1
         return None
+
+    def _make_link(self, *, send_parameters: bool) -> Client:
+        meter, profile = self._meter, self._meter.profile
+        if self._settings.framing is Framing.WRAPPER:
+            return WrapperClient(meter.client, meter.logical_address)
+        lower = None if meter.address_bytes == 1 else meter.physical_address
+        return HdlcClient(
+            Address(meter.logical_address, lower, meter.address_bytes),
+            meter.client,
+            proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
+            send_parameters=send_parameters,
+            tally=self._tally,
+        )
 
 
 def _is_silence(error: BaseException) -> bool:
     """A link that the meter says is gone is not found by asking again."""
     return isinstance(error, SilentError) and not isinstance(error, LinkLostError)
-
-
-def _make_link(settings: PortSettings, meter: Meter, *, send_parameters: bool) -> Client:
-    if settings.framing is Framing.WRAPPER:
-        return WrapperClient(meter.client, meter.logical_address)
-    profile = meter.profile
-    lower = None if meter.address_bytes == 1 else meter.physical_address
-    return HdlcClient(
-        Address(meter.logical_address, lower, meter.address_bytes),
-        meter.client,
-        proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
-        send_parameters=send_parameters,
-    )
 
 
 def _seconds_per_octet(settings: PortSettings) -> float:

@@ -39,6 +39,7 @@ from gateway.model import (
 )
 from gateway.wire import apdu, association, axdr, image_transfer, security
 from gateway.wire.cosem import ExceptionService, ExceptionState
+from gateway.wire.tally import Tally
 
 MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
@@ -63,7 +64,8 @@ _CONFORMANCE = (
 class Session:
     """A link and an association with one meter.
 
-    `random_octets(n)` gives unpredictable octets for challenges and dedicated keys.
+    `random_octets(n)` gives unpredictable octets for challenges and dedicated keys. On `tally` is counted what is said,
+    along with what other sessions with the meter say.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Session:
         counters: Counters,
         clock: Clock,
         random_octets: Callable[[int], bytes],
+        tally: Tally | None = None,
     ) -> None:
         self.alive = False
         self.largest_block = 0
@@ -90,7 +93,8 @@ class Session:
         self._random = random_octets
         self._invoke = 0
         self._proving = False
-        self._conversation = Conversation(port, settings, meter, clock)
+        self._tally = tally or Tally()
+        self._conversation = Conversation(port, settings, meter, clock, self._tally)
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
         self._image = apdu.obis(meter.profile.image_object)
@@ -114,6 +118,7 @@ class Session:
         self._conversation.connect()
         self._associate()
         self.alive = True
+        self._tally.sessions += 1
 
     def close(self) -> None:
         """Take leave of the meter, if it is still there. Never raises.
@@ -369,6 +374,7 @@ def read_public_counter(
     meter: Meter,
     *,
     clock: Clock,
+    tally: Tally,
 ) -> int:
     """The meter's invocation counter, read with the public client (16), unprotected: whoever uses it must limit how
     far it is believed. Raises AccessError or AssociationError where the meter does not tell it."""
@@ -376,6 +382,7 @@ def read_public_counter(
     session = Session(
         port, settings, public, MeterKeys(),
         system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
+        tally=tally,
     )  # fmt: skip
     try:
         session.open()

@@ -36,6 +36,7 @@ from gateway.wire.hdlc import (
     information_octet,
     negotiated,
 )
+from gateway.wire.tally import Tally
 
 PROPOSAL = Parameters(LARGEST_INFO, LARGEST_INFO, LARGEST_WINDOW, LARGEST_WINDOW)
 LARGEST_APDU = 64 * 1024
@@ -63,13 +64,20 @@ class HdlcClient:
     """
 
     def __init__(
-        self, server: Address, client: int, *, proposal: Parameters = PROPOSAL, send_parameters: bool = True
+        self,
+        server: Address,
+        client: int,
+        *,
+        proposal: Parameters = PROPOSAL,
+        send_parameters: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self._addresses = server.encode() + Address(client).encode()
         # As they come from the line, which remembers them: then the same are found to be the same at once.
         self._between = Address.decode(Address(client).encode()), Address.decode(server.encode())
         self._proposal = proposal if send_parameters else Parameters()
         self._snrm_info = proposal.encode() if send_parameters else b""
+        self._tally = tally or Tally()
         self._reader = FrameReader()
         self._begin(_State.DISCONNECTED)
 
@@ -140,8 +148,11 @@ class HdlcClient:
     def receive(self, octets: bytes) -> Reaction:
         write, heard = b"", False
         for event in self._reader.feed(octets) if octets else ():
+            if isinstance(event, Damaged):
+                self._tally.damaged += 1
             frame = event.header if isinstance(event, Damaged) else event
             if frame is None or (frame.destination, frame.source) != self._between:
+                self._tally.foreign += frame is event
                 continue
             if frame.type is FrameType.UI or self._state is _State.DISCONNECTED:
                 continue

@@ -35,6 +35,7 @@ from gateway.link.session import Session, read_public_counter
 from gateway.model import Authentication, Meter, MeterKeys, PortSettings, Security
 from gateway.store import Store
 from gateway.store.parking import refusal
+from gateway.worker.figures import Figures
 
 MAX_COUNTER_JUMP = 1 << 20
 """How far unprotected words of a meter are believed, all together."""
@@ -57,6 +58,7 @@ class Contact:
         store: Store,
         clock: Clock,
         random_octets: Callable[[int], bytes],
+        figures: Figures,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -64,6 +66,7 @@ class Contact:
         self._store = store
         self._clock = clock
         self._random = random_octets
+        self._figures = figures
         self._counters: dict[str, Counters] = {}
         self._looked: set[str] = set()
         """Meters whose counter was compared with ours in this process, and not in doubt since."""
@@ -149,7 +152,7 @@ class Contact:
             )
         known = self._store.counter(meter.id)
         try:
-            told = read_public_counter(port, self._settings, meter, clock=self._clock)
+            told = self._read_counter(port, meter)
         except MeterError as error:
             if known is None:
                 raise _unreadable(meter, error) from None
@@ -170,7 +173,7 @@ class Contact:
         unexplained = failure if silence else SecurityError(failure.message, detail=failure.detail)
         session.close()
         try:
-            told = read_public_counter(port, self._settings, meter, clock=self._clock)
+            told = self._read_counter(port, meter)
         except (AccessError, AssociationError) as error:
             if _for_now(error):
                 raise unexplained from None
@@ -226,11 +229,15 @@ class Contact:
 
     # -- below ---------------------------------------------------------------------------------------------------
 
+    def _read_counter(self, port: Port, meter: Meter) -> int:
+        tally = self._figures.of(meter.id)
+        return read_public_counter(port, self._settings, meter, clock=self._clock, tally=tally)
+
     def _session(self, port: Port, meter: Meter) -> Session:
         return Session(
             port, self._settings, meter, self._keys_of(meter),
             system_title=self._title, counters=self._counters_of(meter), clock=self._clock,
-            random_octets=self._random,
+            random_octets=self._random, tally=self._figures.of(meter.id),
         )  # fmt: skip
 
     def _keys_of(self, meter: Meter) -> MeterKeys:

@@ -35,6 +35,7 @@ from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker import order
 from gateway.worker.contact import Contact
+from gateway.worker.figures import Figures
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
 from gateway.worker.transfer_run import TransferRun
@@ -75,6 +76,7 @@ class Worker:
         self._images = images
         self._board = board
         self._clock = clock
+        self._figures = Figures(settings.name, board=board, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -82,6 +84,7 @@ class Worker:
             store=store,
             clock=clock,
             random_octets=random_octets,
+            figures=self._figures,
         )
         self._actor = port_actor(settings.name)
         self._bell = board.bell(self._actor)
@@ -104,6 +107,7 @@ class Worker:
         exchanges. Only errors of this project's own tree are caught here."""
         now_s = self._clock.monotonic()
         self._board.beat(self._actor, now_s)
+        self._figures.post(now_s)
         if self._bell.is_set():
             self._bell.clear()
             self._look = self._called = True
@@ -290,8 +294,7 @@ class Worker:
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
-        if self._look_at is not None:
-            wakes.append(self._look_at)
+        wakes += filter(None, [self._look_at, self._figures.until_idle_s()])
         wake_at = min(wakes, default=None)
         self._leave_unwanted()
         return StepReport("nothing is due", wake_at)

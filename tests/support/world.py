@@ -41,6 +41,7 @@ from gateway.model import (
     PortKind,
     PortSettings,
     Profile,
+    Reply,
     StepReport,
     Trust,
 )
@@ -223,6 +224,10 @@ class World:
 
     def command_at_the_gateway(self, verb: str, args: Mapping[str, Any]) -> str:
         """Send a command as an operator does, over the control socket; its id. The answer: `store.reply_of`."""
+        return str(self.ask_at_the_gateway(verb, args).cmd_id)
+
+    def ask_at_the_gateway(self, verb: str, args: Mapping[str, Any]) -> Reply:
+        """The same; the first answer, which is the only one to a question."""
         self._shared.acting = self._clocks[UPLINK]
         cmd_id = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
         now = self._shared.now()
@@ -230,8 +235,8 @@ class World:
             "v": 1, "cmd_id": cmd_id, "verb": verb, "issued": time_text(now),
             "expires": time_text(now + timedelta(hours=1)), "args": dict(args),
         }  # fmt: skip
-        self._controller.handle(json.dumps(document).encode(), Origin(OriginKind.LOCAL, "uid 1000 (pid 1)"))
-        return cmd_id
+        origin = Origin(OriginKind.LOCAL, "uid 1000 (pid 1)")
+        return self._controller.handle(json.dumps(document).encode(), origin)
 
     def submit(self, campaign_id: str = "c1", **changes: Any) -> str:
         args = {

@@ -7,6 +7,7 @@ import pytest
 from support.desk import memory_directory, open_store
 from support.world import ciphered
 
+from gateway.board import Board
 from gateway.clock import SystemClock
 from gateway.errors import CounterRefusedError, SecurityError, SilentError
 from gateway.link.port import open_port
@@ -14,6 +15,7 @@ from gateway.model import Authentication, Framing, Meter, PortKind, PortSettings
 from gateway.simulator import Faults, TcpLine, VirtualMeter, What
 from gateway.wire import apdu
 from gateway.worker.contact import COUNTER_MARGIN, Contact
+from gateway.worker.figures import Figures
 
 TITLE = b"MGW\x00\x00\x00\x00\x01"
 NAME = apdu.Attribute(1, apdu.obis("0-0:42.0.0.255"), 2)
@@ -41,7 +43,7 @@ class Bench:
         self.port = open_port(self.settings)
         self.contact = Contact(
             self.settings, keys={"MTR1": self.keys}, system_title=TITLE, store=self.store, clock=SystemClock(),
-            random_octets=os.urandom,
+            random_octets=os.urandom, figures=Figures("lan", board=Board(), clock=SystemClock()),
         )  # fmt: skip
 
     def associate(self):
