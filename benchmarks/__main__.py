@@ -16,7 +16,17 @@ _ROOT = Path(__file__).resolve().parent.parent
 # The simulated world, the broker and the octets that nobody means well with are the tests' own.
 sys.path.insert(0, str(_ROOT / "tests"))
 
-from benchmarks import block, dead_time, fuzz, idle, line, package, simulation, transfer  # noqa: E402 (the path comes first)
+from benchmarks import (  # noqa: E402 (the path comes first)
+    block,
+    dead_time,
+    fuzz,
+    idle,
+    instructions,
+    line,
+    package,
+    simulation,
+    transfer,
+)
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
@@ -31,6 +41,7 @@ def main() -> int:
         "line": lambda _: line.figures(),
         "idle": lambda _: idle.figures(),
         "simulation": lambda _: iter([simulation.figure()]),
+        "instructions": lambda _: instructions.figures(),
         "package": lambda _: package.figures(),
         "fuzz": lambda _: iter([fuzz.figure()]),
     }

@@ -21,10 +21,11 @@ _SPINS = 60
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` stands against `against`, the target; None: it is only told."""
+    """`value` stands against `against`, the target; None: it is only told. A value of None could not be measured here,
+    and the detail says why."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
     against: float | None
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class Figure:
     def line(self) -> str:
         document = {
             "name": self.name,
-            "value": _short(self.value),
+            "value": None if self.value is None else _short(self.value),
             "unit": self.unit,
             "against": None if self.against is None else _short(self.against),
             "detail": {key: _shortened(value) for key, value in self.detail.items()},

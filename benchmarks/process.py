@@ -47,11 +47,20 @@ def state_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How a counter runs Python: its command and environment, and how many times slower that may be."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    slower: float
+
+
 class Gateway:
     """`python -m gateway run` with these lines, until the block is left; ready when it is entered.
 
     `mqtt` is the URL of a broker. `python`: another one, with other libraries. `watched`: a file for the moments of its
-    writes to serial lines, see `dead_time`.
+    writes to serial lines, see `dead_time`. `counted`: as a counter runs it, see `instructions`.
     """
 
     def __init__(
@@ -62,8 +71,11 @@ class Gateway:
         mqtt: str = "",
         python: Path | None = None,
         watched: Path | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self._python = python or Path(sys.executable)
+        self._counted = counted
+        self._slower = counted.slower if counted else 1.0
         self._socket = directory / "run" / "control.sock"
         self._module = ["benchmarks.watched", str(watched)] if watched else ["gateway"]
         self._config = _write_configuration(directory, lines, self._socket, mqtt)
@@ -71,12 +83,14 @@ class Gateway:
         self.start_to_ready_s = 0.0
 
     def __enter__(self) -> Self:
-        command = [str(self._python), "-m", *self._module, "run", "--config", str(self._config)]
         begin = time.perf_counter()
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command(self._module), cwd=_ROOT, stdout=log, stderr=log, env=self._environment()
+            )
         while _READY not in self._log.read_bytes():
-            if self._process.poll() is not None or time.perf_counter() - begin > _START_TIMEOUT_S:
+            late = time.perf_counter() - begin > _START_TIMEOUT_S * self._slower
+            if late or self._process.poll() is not None:
                 self._process.kill()
                 raise RuntimeError(f"the gateway did not start:\n{self._log.read_text()}")
             time.sleep(0.001)
@@ -85,7 +99,18 @@ class Gateway:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(_STOP_TIMEOUT_S)
+        self._process.wait(_STOP_TIMEOUT_S * self._slower)
+
+    def start_only(self) -> None:
+        """In place of the block: run it until it is ready, where it ends at once."""
+        with self._log.open("wb") as log:
+            done = subprocess.run(
+                self._command(["benchmarks.until_ready"]),
+                cwd=_ROOT, stdout=log, stderr=log, env=self._environment(), check=False,
+                timeout=_START_TIMEOUT_S * self._slower,
+            )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"the gateway did not start:\n{self._log.read_text()}")
 
     def cpu_s(self) -> float:
         """CPU of all its threads so far, user and system."""
@@ -116,9 +141,16 @@ class Gateway:
         with Client(self._socket) as client:
             client.ask("campaign.submit", args)
 
+    def _command(self, module: Sequence[str]) -> list[str]:
+        python = [*self._counted.command] if self._counted else [str(self._python)]
+        return [*python, "-m", *module, "run", "--config", str(self._config)]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **(self._counted.environment if self._counted else {})}
+
     def await_update(self) -> None:
         """Until every meter of the order was updated; RuntimeError where that does not come about."""
-        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S
+        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S * self._slower
         while "succeeded" not in (said := self._log.read_text()):
             ended = self._process.poll() is not None or "failed" in said
             if ended or time.monotonic() > deadline_s:
