@@ -10,6 +10,10 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
+"""A clock that shows an earlier day is wrong, this program did not exist: a Pi without RTC wakes up in 1970. Moved on
+with releases."""
+
 
 class Clock(Protocol):
     """A source of time that can also wait."""

@@ -64,7 +64,7 @@ ADVICE: dict[Code, str] = {
     Code.F_DIGEST: "The bytes are not those that were ordered: check the file on the server and its SHA-256.",
     Code.F_SIGNATURE: "No trusted signature covers this image: sign it, or configure the trusted key.",
     Code.F_POLICY: "The firmware policy forbids this image or its source: see [firmware] in the configuration.",
-    Code.F_DISK: "There is no room for the image: delete images that no campaign needs, or enlarge the disk.",
+    Code.F_DISK: "The disk is full or cannot be written: make room (images that no campaign needs), or repair it.",
     Code.W_NONE: "Name a window that is configured: see `window.list`.",
     Code.W_EXPIRED: "The time for this order has passed: submit a new campaign.",
     Code.T_PORT: "Check the adapter, its cable and that no other program holds the line: see `ports`.",

@@ -50,7 +50,9 @@ _BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400,
 
 
 def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
-    """The configuration as far as it can be read; what is wrong goes to `mistakes`."""
+    """The configuration as far as it can be read; what is wrong goes to `mistakes`. Where a file cannot be read,
+    settings and keys are not compared."""
+    whole = not mistakes.lines
     gateway_table, profile_table = settings.table("gateway"), settings.table("profiles")
     port_tables, meter_tables = settings.tables("ports"), settings.tables("meters")
     key_table = secrets.table("meters")
@@ -80,14 +82,15 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     )
     _refuse_twins(meter_tables, [meter.id for meter in meters], "id", "an id that no other meter has")
     _refuse_shared_addresses(meter_tables, meters, by_name)
-    for name in key_tables.keys() - {meter.id for meter in meters}:
+    for name in (key_tables.keys() if whole else set()) - {meter.id for meter in meters}:
         key_table.misnamed(name, "the id of a meter that is configured")
     for meter in meters:
         if _ciphers(meter) and not gateway.system_title:
             gateway_table.wrong(
                 "system_title", f"8 octets as 16 hex digits, because meter {meter.id} ciphers"
             )
-        _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
+        if whole:
+            _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
     return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys)
 
 

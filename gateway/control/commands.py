@@ -28,7 +28,7 @@ from gateway.store.commands import failed
 from gateway.store.documents import Document
 from gateway.supply.images import ImageStore
 
-SYNCED = "synced"
+UNSYNCED = "unsynced"
 
 
 class OriginKind(Enum):
@@ -64,8 +64,8 @@ class Controller:
         clock_state: Callable[[], str],
         reload: Callable[[], None],
     ) -> None:
-        """`clock_state` says "synced" or "unsynced". `reload` tells whoever reads the configuration that an errand for
-        it is in the Store."""
+        """`clock_state` says "synced", "unsynced", or "unchecked" where nobody wants to know. `reload` tells whoever
+        reads the configuration that an errand for it is in the Store."""
         self._store = store
         self._clock = clock
         self._clock_state = clock_state
@@ -147,7 +147,7 @@ class Controller:
         config = self._verbs.config
         if origin.kind is OriginKind.MQTT and not over_mqtt(name, config):
             raise AuthError(f"{name} is not allowed over MQTT")
-        trusted = not config.gateway.require_synced_clock or self._clock_state() == SYNCED
+        trusted = self._clock_state() != UNSYNCED
         if verb.changes and origin.kind is OriginKind.MQTT and not trusted:
             raise ClockError(
                 f"{name} over MQTT needs a synchronised clock: how old the command is, cannot be told"

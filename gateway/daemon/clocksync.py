@@ -2,14 +2,18 @@
 
 Asked are, in this order: systemd-timesyncd's mark, systemd-timedated (which knows what any NTP service told the
 kernel), chronyd. adjtimex(2) is not called: a service with systemd's `@system-service` filter is killed for it.
-A machine without any of them counts as not synchronised.
+A machine without any of them counts as not synchronised, and so does, whatever it says, one on which this program was
+not written yet.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
+
+from gateway.clock import EARLIEST
 
 SYNCED = "synced"
 UNSYNCED = "unsynced"
@@ -22,10 +26,12 @@ _ASK_TIMEOUT_S = 3.0
 """timedated is started by the question, which takes a small machine more than a second."""
 
 
-def clock_state(required: bool, *, root: Path = Path("/")) -> str:
+def clock_state(required: bool, now: datetime, *, root: Path = Path("/")) -> str:
     """SYNCED, UNSYNCED or UNCHECKED, at this moment. Asks other processes: at most some seconds."""
     if not required:
         return UNCHECKED
+    if now < EARLIEST:
+        return UNSYNCED
     if (root / _TIMESYNCD_MARK).exists():
         return SYNCED
     if _says("timedatectl", "show", "--property=NTPSynchronized", "--value").strip() == "yes":

@@ -22,6 +22,7 @@ from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
+from gateway.daemon.devices import Devices
 from gateway.daemon.lines import Lines
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.port import open_port
@@ -45,6 +46,7 @@ from gateway.uplink.uplink import Uplink
 from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
+DEVICES_EVERY_S = 30.0
 PURGE_EVERY_S = 3600.0
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
@@ -54,6 +56,9 @@ STOP_WITHIN_S = 4.5
 _FAREWELL_S = 1.5
 """The part of it in which the uplink publishes what the others said last, and that the gateway is offline."""
 _PATIENCE_S = 120.0
+_RESOLVER_PATIENCE_S = 600.0
+"""Of the uplink: where no name server answers, looking for the broker's name takes minutes (resolv.conf(5): 2 attempts
+of 5 s, at each of 3 servers, for each of 6 search domains), and nothing can cut that short."""
 _EXCHANGES_IN_A_STEP = 12
 """To associate and survey, or to probe, is one step of about so many exchanges."""
 _LONGEST_FRAME_BITS = 2048 * 11
@@ -112,6 +117,7 @@ class Daemon:
             self._control_thread(),
         ]
         self._lines = Lines(self._port_thread)
+        self._devices = Devices(self._board, self._clock)
         self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
 
     def run(self) -> int:
@@ -120,6 +126,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._look_at_clock()
+        self._look_at_devices()
         self._store.fail_running_errands()
         self._end_orphans()
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
@@ -127,6 +134,7 @@ class Daemon:
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
         )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
+        self._bells.every("devices", DEVICES_EVERY_S, self._look_at_devices)
         self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
@@ -201,7 +209,7 @@ class Daemon:
             info=self._controller.info,
             clock_state=self._clock_is,
         )
-        return self._thread(UPLINK, uplink, uplink.close)
+        return self._thread(UPLINK, uplink, uplink.close, patience_s=_RESOLVER_PATIENCE_S)
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -265,12 +273,19 @@ class Daemon:
         if self._clock_state != "unsynced":
             self._store.purge_expired()
 
+    def _look_at_devices(self) -> None:
+        self._devices.look(self._config)
+
     def _look_at_clock(self) -> None:
         before = self._clock_state
-        self._clock_state = clock_state(self._config.gateway.require_synced_clock)
+        self._clock_state = clock_state(self._config.gateway.require_synced_clock, self._clock.now())
         self._board.post(("clock",), {"state": self._clock_state, "timezone": self._config.gateway.timezone})
         if self._clock_state != before:
-            log.info("the clock is %s", self._clock_state)
+            log.info(
+                "the clock is %s, it shows %s",
+                self._clock_state,
+                self._clock.now().isoformat(timespec="seconds"),
+            )
 
     # -- a new configuration ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ A `Port` is exclusive: one worker owns it. Every read and write has a deadline; 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -65,7 +66,7 @@ class SerialPort:
                 exclusive=True,
             )
         except (serial.SerialException, OSError, ValueError) as error:
-            raise PortError(f"cannot open {settings.device}: {error}", detail=_errno(error)) from None
+            raise PortError(f"cannot open {settings.device}: {_why(error)}", detail=_errno(error)) from None
         self._fd: int = self._serial.fileno()
         # pyserial's `exclusive` is an advisory lock only; this one also stops programs that take no lock.
         with contextlib.suppress(OSError):
@@ -161,6 +162,14 @@ class TcpPort:
 
     def _text(self) -> str:
         return f"{self._address[0]}:{self._address[1]}"
+
+
+def _why(error: Exception) -> str:
+    """Pyserial's own words name the device once more, or twice."""
+    number = getattr(error, "errno", None)
+    if number in (errno.EAGAIN, errno.EBUSY):
+        return "another program holds it"
+    return os.strerror(number) if number else str(error)
 
 
 def _errno(error: Exception) -> str:

@@ -32,6 +32,9 @@ FILE_NAME = "store.db"
 # to this size after a burst.
 _WAL_LIMIT_BYTES = 4 * 2**20
 
+_LEAST_ROOM_BYTES = 64 * 2**10
+"""What the log's index (32 KiB) and a page of the log need."""
+
 _BUSY_TIMEOUT_S = 10.0
 """Only another process (a backup, a look with sqlite3) can make us wait in SQLite itself."""
 
@@ -92,7 +95,7 @@ class Database:
                 if database.in_transaction:
                     database.rollback()
                 if isinstance(error, sqlite3.OperationalError):
-                    raise StoreError(f"the state cannot be written: {error}") from error
+                    raise StoreError(f"the state cannot be written: {_why(error, self._path)}") from error
                 raise
             for actor in self._to_ring if self._board else ():
                 self._board.ring(actor)  # type: ignore[union-attr]  # looked at in the line above
@@ -144,12 +147,15 @@ class Database:
                 check(self._path, newest=len(scripts))
         except sqlite3.DatabaseError as error:
             self.set_aside = self._move_aside(error)
-        with closing(_connect(self._path)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
-            old = _version(database)
-            if old < len(scripts):
-                backup(database, self._path, old)
-                self._migrate(scripts[old:], old)
+        try:
+            with closing(_connect(self._path)) as database:
+                database.execute("PRAGMA journal_mode = WAL")
+                old = _version(database)
+                if old < len(scripts):
+                    backup(database, self._path, old)
+                    self._migrate(scripts[old:], old)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self._path} cannot be opened: {_why(error, self._path)}") from error
 
     def _migrate(self, scripts: Sequence[str], old: int) -> None:
         """One transaction, whatever the number of steps."""
@@ -165,7 +171,7 @@ class Database:
     def _move_aside(self, error: sqlite3.DatabaseError) -> Path:
         """Keep a broken file under another name, its log beside it. Raises StoreError for other errors of SQLite."""
         if (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) not in _BROKEN:
-            raise StoreError(f"{self._path} cannot be opened: {error}") from error
+            raise StoreError(f"{self._path} cannot be opened: {_why(error, self._path)}") from error
         stamp = f"{self._clock.now():%Y%m%dT%H%M%S}"
         for attempt in range(1000):
             aside = self._path.with_name(f"{FILE_NAME}.broken-{stamp}" + (f".{attempt}" if attempt else ""))
@@ -215,6 +221,13 @@ def backup(database: sqlite3.Connection, path: Path, version: int) -> None:
     with closing(sqlite3.connect(partial)) as copy:
         database.backup(copy)
     partial.replace(target)
+
+
+def _why(error: sqlite3.DatabaseError, path: Path) -> str:
+    """What SQLite says; where it has no words for a full disk, ours as well."""
+    room = os.statvfs(path.parent)
+    full = room.f_bavail * room.f_frsize < _LEAST_ROOM_BYTES and "full" not in str(error)
+    return f"{error}: no room is left" if full else str(error)
 
 
 def _version(database: sqlite3.Connection) -> int:

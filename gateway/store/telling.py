@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.board import UPLINK, Board
-from gateway.clock import Clock
+from gateway.clock import EARLIEST, Clock
 from gateway.errors import ADVICE, Code
 from gateway.model import CampaignState, JobState, OutboxRow, Reply
 from gateway.store.counters import Counters
@@ -182,9 +182,14 @@ class Telling(Counters):
             self._count(-row["cost"])
 
     def _purge_events(self, database: sqlite3.Connection) -> None:
-        """Forget what is older than `EVENTS_KEPT`, but never the last one, which tells the next `seq`."""
+        """Forget what is older than `EVENTS_KEPT`, but never the last one, which tells the next `seq`. What was
+        written by a clock that was wrong is as old as what stands after it."""
         oldest = moment_text(self._clock.now() - EVENTS_KEPT)
-        database.execute("DELETE FROM events WHERE ts < ? AND seq < (SELECT max(seq) FROM events)", (oldest,))
+        database.execute(
+            "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events WHERE ts >= ? AND ts < ?)"
+            " AND seq < (SELECT max(seq) FROM events)",
+            (moment_text(EARLIEST), oldest),
+        )
 
     def _count(self, change: int) -> None:
         if self._outbox_used_bytes is not None:

@@ -203,7 +203,7 @@ def test_while_the_clock_is_not_trusted_only_reads_come_over_mqtt(desk):
 
 def test_where_no_synchronisation_is_required_the_clock_is_trusted(tmp_path):
     gateway = GatewaySettings(id="gw-1", require_synced_clock=False)
-    desk = Desk(tmp_path, replace(CONFIG, gateway=gateway), clock_says="unsynced")
+    desk = Desk(tmp_path, replace(CONFIG, gateway=gateway), clock_says="unchecked")
     assert desk.send("campaign.submit", order(), origin=MQTT).status is ACCEPTED
     raw = json.dumps(desk.envelope("ping")).encode()
     desk.clock.advance(3600)

@@ -12,11 +12,11 @@ def launch(tmp_path):
     """Gateways that end with the test."""
     running = []
 
-    def start(name: str = "gateway", **options) -> RunningGateway:
-        (tmp_path / name).mkdir()
+    def start(name: str = "gateway", *, started: bool = True, **options) -> RunningGateway:
+        (tmp_path / name).mkdir(exist_ok=True)
         gateway = RunningGateway(tmp_path / name, **options)
         running.append(gateway)
-        return gateway.start()
+        return gateway.start() if started else gateway
 
     yield start
     for gateway in running:

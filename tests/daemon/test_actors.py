@@ -104,7 +104,7 @@ def test_a_full_disk_is_told_once_and_tried_again(run, board, monkeypatch, caplo
     for _ in range(4):
         assert actor.stepped.acquire(timeout=PATIENCE_S)
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert told.startswith("actor: F_DISK: the disk is full. There is no room")
+    assert told.startswith("actor: F_DISK: the disk is full. The disk is full or cannot be written")
     assert not run.ended
 
 

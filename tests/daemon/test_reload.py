@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from signal import SIGHUP
 
 import pytest
+from support.orders import IMAGE, ask, jobs, order
 from support.patience import PATIENCE_S, eventually
-from support.running import NEW, RunningGateway
+from support.running import RunningGateway
 from support.systemd import Systemd
 
 from gateway.cli.client import Client, RefusedError
@@ -24,14 +24,8 @@ framing = "wrapper"
 id = "LAN1"
 port = "lan"
 """
-IMAGE = bytes(range(256)) * 32
 SLOW_BAUD = 2400
 """A line that takes most of a minute for the image, so that there is something to come in between."""
-
-
-def ask(gateway: RunningGateway, verb: str, args: dict[str, object] | None = None):
-    with Client(gateway.socket) as client:
-        return client.await_done(verb, args or {})["data"]
 
 
 def hang_up(gateway: RunningGateway, answer: str) -> None:
@@ -56,24 +50,6 @@ def without_meter(gateway: RunningGateway, meter_id: str) -> None:
     for file in (gateway.config, gateway.config.with_name("keys.toml")):
         kept = [part for part in file.read_text().split("\n\n") if meter_id not in part]
         file.write_text("\n\n".join(kept) + "\n")
-
-
-def order(gateway: RunningGateway, tmp_path: Path, campaign_id: str = "c") -> None:
-    """An update of all meters."""
-    file = tmp_path / "image"
-    file.write_bytes(IMAGE)
-    with Client(gateway.socket) as client, file.open("rb") as opened:
-        digest = client.ask("image.add", file=opened.fileno())["data"]["sha256"]
-        args = {
-            "campaign_id": campaign_id, "image": {"sha256": digest}, "identifier": "FW",
-            "expect_version": NEW, "targets": "all",
-        }  # fmt: skip
-        client.ask("campaign.submit", args)
-
-
-def jobs(gateway: RunningGateway, campaign_id: str = "c") -> dict[str, str]:
-    found = ask(gateway, "campaign.get", {"campaign_id": campaign_id})["jobs"]
-    return {job["meter"]: job["state"] for job in found}
 
 
 def ports(gateway: RunningGateway) -> dict[str, int]:

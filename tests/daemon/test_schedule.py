@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime, timedelta
 
 import pytest
 from support.patience import PATIENCE_S
@@ -69,3 +70,24 @@ def test_callbacks_never_overlap(bells):
     for _ in range(4):
         assert done.acquire(timeout=PATIENCE_S)
     assert not overlaps
+
+
+@pytest.mark.parametrize("years", [56, -56])
+def test_a_clock_that_is_set_by_decades_holds_up_nothing(bells, monkeypatch, years):
+    rung = threading.Event()
+    bells.every("tick", 1.0, rung.set)
+    bells.start()
+
+    class Elsewhere(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=365 * years)
+
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", Elsewhere)
+    monkeypatch.setattr("gateway.schedule.datetime", Elsewhere)
+    for _ in range(3):
+        rung.clear()
+        bells.clock_was_set()
+        assert rung.wait(30)
+    rung.clear()
+    assert rung.wait(30), "and it rings by itself again"

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.desk import BASE, campaign, command, jobs_of, memory_directory, open_store, short, told
 
 from gateway.board import CONTROL, Board
+from gateway.clock import EARLIEST
 from gateway.errors import BusyError, Code, ConflictError
 from gateway.model import TERMINAL_JOB, CampaignState, Errand, JobState, Reply, ReplyStatus
 from gateway.simulator.clock import VirtualClock
@@ -171,6 +172,23 @@ def test_events_are_kept_for_90_days_and_their_numbers_go_on(store, clock):
     order = campaign(clock, "MTR1", id="fw-2")
     store.submit_campaign(command(clock), order, jobs_of(order))
     assert [event["seq"] for event in store.events(last)] == [last + 1]
+
+
+def test_events_of_a_clock_that_was_in_1970_are_kept_like_those_around_them(tmp_path):
+    clock = VirtualClock(datetime(1970, 1, 1, tzinfo=UTC))
+    store = open_store(tmp_path, clock)
+    submit(store, clock, "MTR1")
+    early = len(store.events())
+    clock.advance((EARLIEST - clock.now()).total_seconds())
+    store.save_job(replace(store.job("fw-1", "MTR1"), state=JobState.UPDATED))
+    count = len(store.events())
+    assert count > early > 0
+    store.purge_expired()
+    assert len(store.events()) == count
+    clock.advance(timedelta(days=91).total_seconds())
+    store.purge_expired()
+    assert len(store.events()) == 1
+    store.close()
 
 
 def test_a_line_of_the_log_cannot_be_forged_by_a_meter(store, clock, caplog):

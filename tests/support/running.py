@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ OLD, NEW = "1.0.0", "2.0.0"
 
 class RunningGateway:
     """`python -m gateway run` in a directory. `changes`: what single meters have of their own. `before`: Python that
-    runs ahead of it in the same process. `sections` are added to the configuration."""
+    runs ahead of it in the same process. `sections` are added to the configuration.
+    `within`: a command that runs another one, as its last words, in surroundings of their own."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class RunningGateway:
         changes: Mapping[int, Mapping[str, Any]] | None = None,
         before: str = "",
         env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         specs = virtual.meters(meters, version=OLD, new_version=NEW, verify_s=0.1, reboot_s=0.2)
         specs = [
@@ -59,16 +61,22 @@ class RunningGateway:
         self.config.write_text(text)
         self._before = before
         self._env = env
+        self._within = within
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningGateway:
         """Start it and wait until its socket is there."""
-        script = f"{self._before}\nfrom gateway.cli import main\nraise SystemExit(main())"
-        command = [sys.executable, "-c", script, "run", "--config", str(self.config)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env)
+        self.launch()
         self.wait_for("ready: ")
         return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it, whatever comes of it."""
+        script = f"{self._before}\nfrom gateway.cli import main\nraise SystemExit(main())"
+        command = [*self._within, sys.executable, "-c", script, "run", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env)
+        return self.process
 
     def wait_for(self, words: str) -> None:
         """Until the log has `words`."""
