@@ -19,6 +19,7 @@ from gateway.link.conversation import READ_LIMIT
 from gateway.wire import apdu, association, axdr, image_transfer
 from gateway.wire.hdlc import Address, FrameReader, Parameters, encode_frame
 from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.mode_e import IdentificationReader
 from gateway.wire.security import Protection, Sealed, check_gmac_proof, gmac_proof
 from gateway.wire.wrapper import WrapperClient, WrapperReader
 
@@ -70,6 +71,9 @@ def targets() -> tuple[Target, ...]:
         Target("hdlc client", _client_hears, frames, longest=READ_LIMIT),
         Target("hdlc address", Address.decode, _vectors("hdlc-address")),
         Target("hdlc parameters", Parameters.decode, _vectors("hdlc-parameters")),
+        Target(
+            "mode e identification", lambda octets: IdentificationReader().feed(octets), _vectors("optical")
+        ),
         Target("wrapper messages", lambda octets: WrapperReader().feed(octets), wrapped, longest=READ_LIMIT),
         Target("wrapper client", _wrapper_hears, wrapped, longest=READ_LIMIT),
         Target("apdu", apdu.decode, apdus),

@@ -14,11 +14,6 @@ from support.vectors import all_vectors
 ROOM = Path(__file__).parent
 
 OUT_OF_SCOPE = {
-    "optical mode E: the optical line comes with the other kinds of lines": [
-        "opt-req", "opt-req-addr", "opt-id-apa-norax", "opt-id-isk-me382", "opt-id-hly", "opt-id-isk-mt174",
-        "opt-id-lgz-zmd120", "opt-id-lgz-zmr120", "opt-id-emh-at-2", "opt-id-slow", "opt-ack-252", "opt-ack-052",
-        "opt-ack-051", "opt-ack-262", "opt-7e1-request", "opt-neg-short", "opt-neg-nocrlf",
-    ],
     "suite 2: only suite 0 is agreed, another one is refused": ["sec-d-suite2-get", "sec-d-suite2-block"],
     "HLS with MD5 or SHA-1: broken hashes, not among the authentications of the contract": [
         "sec-hls-md5-stoc", "sec-hls-md5-ctos", "sec-hls-sha1-ctos",
