@@ -66,6 +66,9 @@ class _Rehearsal(Port):
     def discard(self) -> None:
         self._line.discard()
 
+    def set_baud(self, baud: int) -> int:
+        return self._line.set_baud(baud)
+
     def close(self) -> None:
         self._line.close()
 
@@ -85,6 +88,9 @@ class _Prepared(Port):
 
     def discard(self) -> None:
         pass
+
+    def set_baud(self, baud: int) -> int:
+        return baud
 
     def close(self) -> None:
         pass

@@ -9,7 +9,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          supplier.py fetches the images that campaigns wait for             simulator/ virtual meters, virtual lines
      3   link/       lines, and one association with one meter              control/  verbs, schemas, the socket
          schedule.py the only place that knows APScheduler
-     2   wire/       PURE: octets <-> meaning (HDLC, wrapper, A-XDR, APDUs, ciphering, class 18)
+     2   wire/       PURE: octets <-> meaning (HDLC, wrapper, mode E, A-XDR, APDUs, ciphering, class 18)
          transfer/   PURE: what next? next_step(goal, seen) -> Step
          config/     TOML -> the model, every mistake at once              store/    SQLite: one method, one transaction
          supply/     fetch over HTTP, images kept by their digest

@@ -89,7 +89,8 @@ class HlsCounter(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PortSettings:
-    """A line of this gateway. `device` for serial kinds, `address` ("host:port") for TCP."""
+    """A line of this gateway. `device` for serial kinds: a path, or "rfc2217://host:port" or "socket://host:port";
+    `address` ("host:port") for TCP."""
 
     name: str
     kind: PortKind
@@ -97,7 +98,10 @@ class PortSettings:
     address: str = ""
     framing: Framing = Framing.HDLC
     baud: int = 9600
+    """With mode E the most that may be agreed."""
     parity: Parity = Parity.NONE
+    mode_e: bool = False
+    """Meters are signed on to by IEC 62056-21 mode E before HDLC begins."""
     response_timeout_s: float = 2.0
     attempts: int = 3
 
@@ -129,6 +133,8 @@ class Profile:
     max_info: int = 2030
     window: int = 7
     hls_counter: HlsCounter = HlsCounter.INNER_FIRST
+    optical_delay_before_ack_s: float = 0.15
+    optical_delay_after_ack_s: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,8 @@ class Meter:
     logical_address: int = 1
     address_bytes: int = 0
     """1, 2 or 4; 0: what the addresses need."""
+    device_address: str = ""
+    """What mode E calls it by, where several share an optical port; empty: whoever is there."""
     client: int = 1
     authentication: Authentication = Authentication.NONE
     security: Security = Security.NONE

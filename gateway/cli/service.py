@@ -37,7 +37,8 @@ def check(desk: Desk) -> None:
     from gateway import config
 
     read = config.load(desk.config)
-    missing = [port.device for port in read.ports if port.device and not Path(port.device).exists()]
+    paths = [port.device for port in read.ports if port.device.startswith("/")]
+    missing = [path for path in paths if not Path(path).exists()]
     if desk.as_json:
         say_json({"ports": len(read.ports), "meters": len(read.meters), "devices_missing": missing})
         return

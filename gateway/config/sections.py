@@ -46,7 +46,8 @@ VERBS = (
 """Every verb of the published contract that may be allowed over MQTT."""
 
 _PORTS_LIMIT = 64  # a thread each
-_BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)
+_MODE_E_BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
+_BAUDS = (*_MODE_E_BAUDS, 230400, 460800, 921600)
 
 
 def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
@@ -160,14 +161,32 @@ def _port(table: Table) -> PortSettings:
         baud=table.read("baud", v.one_of(*_BAUDS), 9600),
         parity=table.read("parity", v.choice(Parity), Parity.NONE),
     )
+    if kind is PortKind.OPTICAL:
+        port = replace(port, mode_e=table.read("mode_e", v.BOOLEAN, True))
     if sure:
-        foreign = ("device", "baud", "parity", "mode_e") if tcp else ("address", "framing")
-        table.refuse(f'this port has kind = "{kind}"', *foreign)
-    if kind is PortKind.OPTICAL and "mode_e" not in table:
-        table.wrong("mode_e", "false, for mode E is not supported yet")
-    table.later(mode_e=False)
+        table.refuse(f'this port has kind = "{kind}"', *_FOREIGN[kind])
+    if port.mode_e:
+        _check_mode_e(table, port)
     table.finish()
     return port
+
+
+_FOREIGN = {
+    PortKind.RS485: ("address", "framing", "mode_e"),
+    PortKind.OPTICAL: ("address", "framing"),
+    PortKind.TCP: ("device", "baud", "parity", "mode_e"),
+}
+"""Keys that mean nothing to a port of this kind."""
+
+
+def _check_mode_e(table: Table, port: PortSettings) -> None:
+    """IEC 62056-21: the rates that an acknowledgement can name; afterwards HDLC without parity."""
+    if port.baud > _MODE_E_BAUDS[-1]:
+        table.wrong("baud", "with mode E one of " + ", ".join(map(str, _MODE_E_BAUDS)))
+    if port.parity is not Parity.NONE:
+        table.wrong("parity", '"none" or no such key, with mode E')
+    if port.device.startswith("socket://"):
+        table.wrong("mode_e", "false, for the rate behind socket:// cannot be set; rfc2217:// can")
 
 
 def _profile(name: str, table: Table) -> Profile:
@@ -194,10 +213,16 @@ def _profile(name: str, table: Table) -> Profile:
         max_info=table.read("max_info", v.integer(32, 2030), known.max_info),
         window=table.read("window", v.integer(1, 7), known.window),
         hls_counter=table.read("hls_counter", v.choice(HlsCounter), known.hls_counter),
+        optical_delay_before_ack_s=table.read(
+            "optical_delay_before_ack", v.duration("0s", "1400ms"), known.optical_delay_before_ack_s
+        ),
+        optical_delay_after_ack_s=table.read(
+            "optical_delay_after_ack", v.duration("0s", "10s"), known.optical_delay_after_ack_s
+        ),
     )
     table.later(
         broadcast=False, broadcast_client=102, broadcast_framing="glo", broadcast_gap="20ms", broadcast_max_info=128,
-        optical_delay_before_ack="150ms", optical_delay_after_ack="200ms", health_checks=[],
+        health_checks=[],
     )  # fmt: skip
     table.finish()
     return profile
@@ -231,6 +256,7 @@ def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[st
         address_bytes=octets,
         logical_address=table.read("logical_address", _address(wrapper, octets), 1),
         physical_address=table.read("physical_address", _address(wrapper, octets), 1),
+        device_address=table.read("device_address", v.DEVICE_ADDRESS, ""),
         client=table.read("client", v.integer(1, 65535 if wrapper else 127), 1),
         authentication=table.read(
             "authentication", v.choice(Authentication, later=("hls-sha256", "hls-ecdsa")), Authentication.NONE
@@ -244,6 +270,8 @@ def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[st
         table.refuse('its port has framing = "wrapper"', "physical_address", "address_bytes")
     elif octets == 1:
         table.refuse("address_bytes = 1 carries the logical address only", "physical_address")
+    if port_name in ports and not ports[port_name].mode_e:
+        table.refuse("its port does not sign on by mode E", "device_address")
     if meter.dedicated_key and meter.security is Security.NONE:
         table.wrong("dedicated_key", "false, for security is none")
     table.later(suite=0)
@@ -303,7 +331,7 @@ def _refuse_shared_addresses(
         if port is None:
             continue
         lower = 0 if port.framing is Framing.WRAPPER or meter.address_bytes == 1 else meter.physical_address
-        place = (meter.port, meter.logical_address, lower)
+        place = (meter.port, meter.device_address, meter.logical_address, lower)
         if place in taken:
             table.wrong(
                 "logical_address" if lower == 0 else "physical_address",

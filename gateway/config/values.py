@@ -218,11 +218,20 @@ def _host_and_port(value: Any) -> str:
 HOST_AND_PORT = Kind('"host:port"', _host_and_port)
 
 
-DEVICE = Kind(
-    "an absolute path",
-    lambda value: str(_absolute(value)),
-    lambda value: isinstance(value, str) and value.startswith(("rfc2217://", "socket://")),
-)
+def _device(value: Any) -> str:
+    scheme, separator, rest = _printable(value).partition("://")
+    if not separator:
+        return str(_absolute(value))
+    if scheme not in ("rfc2217", "socket"):
+        raise ValueError
+    return f"{scheme}://{_host_and_port(rest)}"
+
+
+DEVICE = Kind('an absolute path, "rfc2217://host:port" or "socket://host:port"', _device)
+
+DEVICE_ADDRESS = Kind(
+    "1 to 32 digits, letters and spaces", lambda value: _matching(r"[0-9A-Za-z ]{1,32}", value)
+)  # IEC 62056-21, 6.3.14, item 22
 
 
 def _mqtt_url(value: Any) -> str:

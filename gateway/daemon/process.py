@@ -25,6 +25,7 @@ from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.devices import Devices
 from gateway.daemon.lines import Lines
 from gateway.errors import ConfigError, GatewayError, StoreError
+from gateway.link.optical import ANSWER_LIMIT_S, SIGN_ON_LIMIT_S
 from gateway.link.port import open_port
 from gateway.model import (
     Config,
@@ -43,6 +44,7 @@ from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
 from gateway.uplink.paho_broker import PahoBroker
 from gateway.uplink.uplink import Uplink
+from gateway.wire.mode_e import SIGN_ON_BAUD
 from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
@@ -62,6 +64,8 @@ of 5 s, at each of 3 servers, for each of 6 search domains), and nothing can cut
 _EXCHANGES_IN_A_STEP = 12
 """To associate and survey, or to probe, is one step of about so many exchanges."""
 _LONGEST_FRAME_BITS = 2048 * 11
+_SIGN_ONS_IN_A_STEP = 4
+"""Two associations, and before each the counter is read with the public client."""
 _LEAVING_LOOK_S = 0.05
 """How often it is looked whether the lines that a reload changes have been left."""
 
@@ -383,10 +387,13 @@ def _end(threads: list[ActorThread], deadline_s: float) -> list[str]:
 
 
 def _patience_s(port: PortSettings) -> float:
-    """The longest that a step of this port can take; over TCP frames take no time worth counting."""
-    frame_s = 0.0 if port.kind is PortKind.TCP else _LONGEST_FRAME_BITS / port.baud
+    """The longest that a step of this port can take; over TCP frames take no time worth counting. With mode E a meter
+    may agree to 300 baud only, and to sign on may take as long as a readout does."""
+    baud = SIGN_ON_BAUD if port.mode_e else port.baud
+    frame_s = 0.0 if port.kind is PortKind.TCP else _LONGEST_FRAME_BITS / baud
     exchange_s = port.attempts * (port.response_timeout_s + 2 * frame_s)
-    return max(_PATIENCE_S, _EXCHANGES_IN_A_STEP * exchange_s)
+    sign_on_s = SIGN_ON_LIMIT_S + port.attempts * ANSWER_LIMIT_S if port.mode_e else 0.0
+    return max(_PATIENCE_S, _EXCHANGES_IN_A_STEP * exchange_s + _SIGN_ONS_IN_A_STEP * sign_on_s)
 
 
 def run(config_file: Path | None, *, verbose: bool = False) -> int:

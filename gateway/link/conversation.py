@@ -13,11 +13,13 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from gateway.clock import Clock
 from gateway.errors import LinkLostError, SilentError
+from gateway.link.optical import SignOn
 from gateway.link.port import Port
 from gateway.model import Framing, Meter, PortKind, PortSettings
 from gateway.wire.client import Client
 from gateway.wire.hdlc import Address, Parameters
 from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.mode_e import SIGN_ON_BAUD
 from gateway.wire.tally import Tally
 from gateway.wire.wrapper import WrapperClient
 
@@ -34,13 +36,16 @@ answer SNRM with the longest frame."""
 BUSY_LIMIT_S = 90.0
 """So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
 
+PUBLIC_CLIENT = 16
+"""The client SAP that needs no secret (Green Book)."""
 
 _PUSHES = (b"\x0f", b"\xc2", b"\xca", b"\xd2")
 """data-notification and event-notification, plain and ciphered: meters send them unasked, and they answer nothing."""
 
 
 class Conversation:
-    """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError."""
+    """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError, and `connect`
+    AssociationError where the meter has no HDLC at its optical port."""
 
     def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock, tally: Tally) -> None:
         self._port = port
@@ -48,14 +53,11 @@ class Conversation:
         self._meter = meter
         self._clock = clock
         self._tally = tally
-        self._line_octet_s = _seconds_per_octet(settings)
-        self._longest_frame_s = self._line_octet_s * meter.profile.max_info
-        self._wait_s = settings.response_timeout_s + self._longest_frame_s
-        self._handshake_wait_s = settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
+        self._keep_time(settings.baud)
         self._heard = False
         self._began_s = 0.0
         self._end_s = float("inf")
-        self._link = self._make_link(send_parameters=meter.profile.snrm_parameters)
+        self._link = self._make_link(meter.client, send_parameters=meter.profile.snrm_parameters)
 
     @property
     def linked(self) -> bool:
@@ -68,7 +70,13 @@ class Conversation:
         return self._heard and self._link.delivered
 
     def connect(self) -> None:
-        """Set up the link, on a line that is cleared first."""
+        """Set up the link, on a line that is cleared first; where the port says so, after signing on (mode E)."""
+        if self._settings.mode_e:
+            self._begin(0)
+            try:
+                self._keep_time(self._sign_on())
+            finally:
+                self._note_busy()
         self._port.discard()
         try:
             self._handshake()
@@ -76,7 +84,7 @@ class Conversation:
             if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
                 raise
             # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
-            self._link = self._make_link(send_parameters=False)
+            self._link = self._make_link(self._meter.client, send_parameters=False)
             self._handshake()
 
     def disconnect(self) -> None:
@@ -87,6 +95,8 @@ class Conversation:
             try:
                 self._write(octets)
                 self._listen(len(octets))
+                if self._settings.mode_e and self._link.disconnected:
+                    self._port.set_baud(SIGN_ON_BAUD)
             finally:
                 self._note_busy()
 
@@ -107,6 +117,17 @@ class Conversation:
             self._note_busy()
         assert answer is not None
         return answer
+
+    def _sign_on(self) -> int:
+        clients = dict.fromkeys((self._meter.client, PUBLIC_CLIENT))
+        links = [self._make_link(client, send_parameters=False) for client in clients]
+        return SignOn(self._port, self._settings, self._meter, self._clock).sign_on(links)
+
+    def _keep_time(self, baud: int) -> None:
+        self._line_octet_s = _seconds_per_octet(self._settings, baud)
+        self._longest_frame_s = self._line_octet_s * self._meter.profile.max_info
+        self._wait_s = self._settings.response_timeout_s + self._longest_frame_s
+        self._handshake_wait_s = self._settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
 
     def _begin(self, written: int) -> None:
         line_s = self._line_octet_s * written + 2 * self._longest_frame_s
@@ -194,14 +215,14 @@ class Conversation:
         self._tally.timeouts += 1
         return None
 
-    def _make_link(self, *, send_parameters: bool) -> Client:
+    def _make_link(self, client: int, *, send_parameters: bool) -> Client:
         meter, profile = self._meter, self._meter.profile
         if self._settings.framing is Framing.WRAPPER:
-            return WrapperClient(meter.client, meter.logical_address)
+            return WrapperClient(client, meter.logical_address)
         lower = None if meter.address_bytes == 1 else meter.physical_address
         return HdlcClient(
             Address(meter.logical_address, lower, meter.address_bytes),
-            meter.client,
+            client,
             proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
             send_parameters=send_parameters,
             tally=self._tally,
@@ -213,8 +234,8 @@ def _is_silence(error: BaseException) -> bool:
     return isinstance(error, SilentError) and not isinstance(error, LinkLostError)
 
 
-def _seconds_per_octet(settings: PortSettings) -> float:
+def _seconds_per_octet(settings: PortSettings, baud: int) -> float:
     """Start, eight data and stop bit, and the parity bit where there is one."""
     if settings.kind is PortKind.TCP:
         return 0.0
-    return (10.0 if settings.parity == "none" else 11.0) / settings.baud
+    return (10.0 if settings.parity == "none" else 11.0) / baud

@@ -18,11 +18,15 @@ from typing import Protocol
 import serial
 
 from gateway.errors import LinkLostError, PortError
+from gateway.link.rfc2217 import Rfc2217Port, notice_death
+from gateway.link.tuning import tune
 from gateway.model import Parity, PortKind, PortSettings
+from gateway.wire.mode_e import SIGN_ON_BAUD
 
 WRITE_TIMEOUT_S = 30.0
 """Longer than 2 KiB take at 300 baud would be a line that no longer drains."""
 CONNECT_TIMEOUT_S = 10.0
+RAW_SERVER = "socket://"
 
 _PARITY = {Parity.NONE: serial.PARITY_NONE, Parity.EVEN: serial.PARITY_EVEN, Parity.ODD: serial.PARITY_ODD}
 
@@ -40,26 +44,36 @@ class Port(Protocol):
     def discard(self) -> None:
         """Throw away what came in unasked."""
 
+    def set_baud(self, baud: int) -> int:
+        """Go on at another rate once all that was written has left; the rate until now. Raises PortError, also where
+        there is no rate to set."""
+
     def close(self) -> None:
         """Give the line back. Never raises."""
 
 
 def open_port(settings: PortSettings) -> Port:
-    """The line that `settings` describe, exclusively. Raises PortError saying why it cannot be had."""
+    """The line that `settings` describe, exclusively. Raises PortError saying why it cannot be had. What stands behind
+    "socket://" is a connection like any other: its server has the line, and the rate of it."""
     if settings.kind is PortKind.TCP:
         return TcpPort(settings.address)
-    return SerialPort(settings)
+    if settings.device.startswith(RAW_SERVER):
+        return TcpPort(settings.device.removeprefix(RAW_SERVER))
+    baud = SIGN_ON_BAUD if settings.mode_e else settings.baud
+    if settings.device.startswith("rfc2217://"):
+        return Rfc2217Port(settings, baud)
+    return SerialPort(settings, baud)
 
 
 class SerialPort:
     """A serial device. Opened by pyserial; read by select and os.read, which costs least per answer."""
 
-    def __init__(self, settings: PortSettings) -> None:
+    def __init__(self, settings: PortSettings, baud: int) -> None:
         self._name = settings.device
         try:
             self._serial = serial.Serial(
                 settings.device,
-                settings.baud,
+                baud,
                 parity=_PARITY[settings.parity],
                 timeout=0,
                 write_timeout=WRITE_TIMEOUT_S,
@@ -71,6 +85,7 @@ class SerialPort:
         # pyserial's `exclusive` is an advisory lock only; this one also stops programs that take no lock.
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._fd, termios.TIOCEXCL)
+        tune(self._serial, settings)
 
     def write(self, octets: bytes) -> None:
         try:
@@ -102,6 +117,17 @@ class SerialPort:
     def discard(self) -> None:
         while self.read(65536, 0.0):
             pass
+
+    def set_baud(self, baud: int) -> int:
+        before = int(self._serial.baudrate)
+        try:
+            self._serial.flush()
+            self._serial.baudrate = baud
+        except (serial.SerialException, OSError, ValueError, termios.error) as error:
+            raise PortError(
+                f"{self._name} does not take {baud} baud: {error}", detail=_errno(error)
+            ) from None
+        return before
 
     def close(self) -> None:
         with contextlib.suppress(serial.SerialException, OSError):
@@ -146,6 +172,9 @@ class TcpPort:
             while self.read(65536, 0.0):
                 pass
 
+    def set_baud(self, baud: int) -> int:
+        raise PortError(f"the rate behind {self._text()} cannot be set from here")
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
@@ -158,6 +187,7 @@ class TcpPort:
             raise PortError(f"cannot connect to {self._text()}: {error}", detail=_errno(error)) from None
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(WRITE_TIMEOUT_S)
+        notice_death(connection)
         return connection
 
     def _text(self) -> str:
@@ -167,6 +197,10 @@ class TcpPort:
 def _why(error: Exception) -> str:
     """Pyserial's own words name the device once more, or twice."""
     number = getattr(error, "errno", None)
+    cause = error.__context__
+    if isinstance(cause, termios.error) and cause.args[0] == errno.ENOTTY:
+        # A file, a pipe or /dev/null: it can be opened, and has no rate.
+        return "it is no serial device"
     if number in (errno.EAGAIN, errno.EBUSY):
         return "another program holds it"
     return os.strerror(number) if number else str(error)

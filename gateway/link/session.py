@@ -25,7 +25,7 @@ from gateway.errors import (
     SecurityError,
     WireError,
 )
-from gateway.link.conversation import BUSY_LIMIT_S, EXCHANGE_LIMIT_S, Conversation
+from gateway.link.conversation import BUSY_LIMIT_S, EXCHANGE_LIMIT_S, PUBLIC_CLIENT, Conversation
 from gateway.link.counters import Counters
 from gateway.link.port import Port
 from gateway.model import (
@@ -44,7 +44,6 @@ from gateway.wire.tally import Tally
 MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
 CLIENT_MAX_PDU = 0xFFFF
-PUBLIC_CLIENT = 16
 
 _INVOKES = tuple(apdu.Invoke(number) for number in range(16))
 _Request = apdu.GetRequest | apdu.GetNextRequest | apdu.SetRequest | apdu.ActionRequest

@@ -14,6 +14,7 @@ their lines can fail.
       noise      what becomes of them on their way
     line       in process on virtual time                        `VirtualLine`, `VirtualClock`
     pty        in real time on a pty or a TCP port               `PtyLine`, `TcpLine`, `serve`
+    optical    behind a head that signs on by mode E             `Head`, `OpticalLine`, `OpticalPty`
 
 The same meters work on every line. Virtual lines are as deterministic as their users: the same specs, faults, seeds
 and requests give the same octets at the same virtual times.
@@ -37,6 +38,7 @@ from gateway.simulator.faults import (
 from gateway.simulator.history import Event, History, What
 from gateway.simulator.line import VirtualLine
 from gateway.simulator.meter import VirtualMeter
+from gateway.simulator.optical import Head, OpticalLine, OpticalPty
 from gateway.simulator.pty import PtyLine, TcpLine, serve
 from gateway.simulator.spec import PUBLIC_CLIENT, MeterSpec, several
 
@@ -51,10 +53,13 @@ __all__ = [
     "Erasing",
     "Event",
     "Faults",
+    "Head",
     "History",
     "MeterSpec",
     "Mishap",
     "Noise",
+    "OpticalLine",
+    "OpticalPty",
     "PtyLine",
     "Talk",
     "TcpLine",

@@ -102,6 +102,9 @@ class VirtualLine(Port):
         while self._medium.take(_NO_LIMIT, now_s):
             pass
 
+    def set_baud(self, baud: int) -> int:
+        raise PortError("this virtual line has one rate")
+
     def close(self) -> None:
         self._lose("the virtual line is closed")
 

@@ -18,8 +18,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway.errors import WireError
-
 SIGN_ON_BAUD = 300
 BAUDS = {
     300: b"0", 600: b"1", 1200: b"2", 2400: b"3", 4800: b"4", 9600: b"5", 19200: b"6",
@@ -28,9 +26,6 @@ BAUDS = {
 """Rates and the character Z that stands for them (6.3.14, item 13); 7 to 9 are used by newer meters."""
 DEVICE_ADDRESS = re.compile(r"[0-9A-Za-z ]{0,32}")
 """6.3.14, item 22. Meters do not look at leading zeros."""
-LONGEST_NOISE = 16 * 1024
-"""Octets without an identification after which nobody waits for one any longer: a readout at 300 baud that long would
-take nine minutes."""
 
 _LONGEST_IDENTIFICATION = 64
 _BAUD_OF = {character: baud for baud, character in BAUDS.items()}
@@ -74,7 +69,7 @@ def agreed_baud(offered: int, most: int) -> int:
 
 
 class IdentificationReader:
-    """Finds the identification in what a line delivers, in pieces of any size.
+    """Finds the identification in what a line delivers, in pieces of any size. Never raises, holds one line at most.
 
     Noise, echoes of the request, whole or cut, and lines that are none are passed over: an identification begins at
     the last "/" before its end of line.
@@ -86,12 +81,9 @@ class IdentificationReader:
         self._line = b""
 
     def feed(self, octets: bytes) -> Identification | None:
-        """The identification, once it is complete; what follows it is dropped. Raises WireError after `LONGEST_NOISE`
-        octets without one."""
+        """The identification, once it is complete; what follows it is dropped."""
+        self.heard += len(octets)
         for octet in octets:
-            self.heard += 1
-            if self.heard > LONGEST_NOISE:
-                raise WireError(f"{LONGEST_NOISE} octets, and no identification of a meter among them")
             found = self._take(octet & 0x7F)
             if found is not None:
                 return found

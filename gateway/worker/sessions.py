@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.errors import MeterError, PortError
+from gateway.link.echo import EchoFilter
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import Framing, Meter, PortKind, PortSettings
@@ -90,7 +91,9 @@ class Sessions:
     def port(self) -> Port:
         """The line, open. Raises PortError."""
         if self._port is None:
-            self._port = self._open_port(self._settings)
+            port = self._open_port(self._settings)
+            tcp = self._settings.kind is PortKind.TCP
+            self._port = port if tcp else EchoFilter(port, self._settings.name, self._clock)
         return self._port
 
     def leave(self, meter_id: str) -> None:

@@ -198,8 +198,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
         ("[profiles.a]\nbroadcast = true", "profiles.a.broadcast"),
         ("[profiles.a]\nbroadcast_gap = '5ms'", "profiles.a.broadcast_gap"),
         ("[profiles.a]\nhealth_checks = ['0-0:96.3.10.255:2']", "profiles.a.health_checks"),
-        ("[[ports]]\nname='p'\nkind='optical'\ndevice='/dev/x'\nmode_e=true", "ports[0].mode_e"),
-        ("[[ports]]\nname='p'\nkind='rs485'\ndevice='rfc2217://192.0.2.1:2217'", "ports[0].device"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),
     ],
@@ -230,6 +228,97 @@ def test_what_is_not_built_yet_may_be_named_with_the_value_it_has(write: Write) 
 def test_a_port_that_cannot_be(write: Write, lines: str, expected: str) -> None:
     (line,) = mistakes_of(write(f"[[ports]]\nname = 'p'\nkind = 'rs485'\n{lines}"))
     assert expected in line
+
+
+HEAD = "[[ports]]\nname = 'p'\nkind = 'optical'\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "device = '/dev/x'\nbaud = 230400",
+            "baud: found 230400, expected with mode E one of 300, 600, 1200,",
+        ),
+        (
+            "device = '/dev/x'\nparity = 'even'",
+            'parity: found "even", expected "none" or no such key, with mode E',
+        ),
+        (
+            "device = 'socket://192.0.2.1:4001'",
+            "mode_e: found nothing, expected false, for the rate behind socket://",
+        ),
+        ("device = '/dev/x'\nmode_e = 'no'", 'mode_e: found "no", expected true or false'),
+    ],
+)
+def test_an_optical_port_that_cannot_be(write: Write, lines: str, expected: str) -> None:
+    (line,) = mistakes_of(write(HEAD + lines))
+    assert expected in line
+
+
+def test_an_optical_port_signs_on_by_mode_e_unless_told_otherwise(write: Write) -> None:
+    (port,) = config.load(write(f"{HEAD}device = '/dev/x'")).ports
+    assert (port.mode_e, port.baud) == (True, 9600)
+    direct = f"{HEAD}device = 'socket://192.0.2.1:4001'\nmode_e = false\nparity = 'even'\nbaud = 230400"
+    assert not config.load(write(direct)).ports[0].mode_e
+
+
+def test_only_an_optical_port_has_mode_e(write: Write) -> None:
+    (line,) = mistakes_of(write(f"{PORT}mode_e = true"))
+    assert line.endswith(
+        'ports[0].mode_e: found true, expected no such key, for this port has kind = "rs485"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "good"),
+    [
+        ("/dev/serial/by-id/usb-FTDI", True),
+        ("rfc2217://serial.example:2217", True),
+        ("rfc2217://[2001:db8::1]:2217", True),
+        ("socket://192.0.2.1:4001", True),
+        ("dev/ttyUSB0", False),
+        ("socket://192.0.2.1", False),
+        ("socket://192.0.2.1:4001/x", False),
+        ("rfc2217://192.0.2.1:2217?logging=debug", False),
+        ("loop://", False),
+        ("http://192.0.2.1:80", False),
+        ("rfc2217://user@192.0.2.1:2217", False),
+    ],
+)
+def test_a_device_is_a_path_or_a_device_server(write: Write, device: str, good: bool) -> None:
+    file = write(f"[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '{device}'")
+    if good:
+        assert config.load(file).ports[0].device == device
+    else:
+        (line,) = mistakes_of(file)
+        assert 'expected an absolute path, "rfc2217://host:port" or "socket://host:port"' in line
+
+
+def test_meters_behind_one_head_are_told_apart_by_their_device_addresses(write: Write) -> None:
+    port = f"{HEAD}device = '/dev/x'\n"
+    meter = "[[meters]]\nid = '{}'\nport = 'p'\ndevice_address = '{}'\n"
+    first, second = config.load(
+        write(port + meter.format("a", "10001234") + meter.format("b", "AB 7"))
+    ).meters
+    assert (first.device_address, second.device_address) == ("10001234", "AB 7")
+    (line,) = mistakes_of(write(port + meter.format("a", "1") + meter.format("b", "1")))
+    assert "expected another address on port p than that of meter a" in line
+
+
+@pytest.mark.parametrize(
+    ("port", "address", "expected"),
+    [
+        (HEAD, "12-34", "expected 1 to 32 digits, letters and spaces"),
+        (HEAD, "1" * 33, "expected 1 to 32 digits, letters and spaces"),
+        (PORT.replace("device = '/dev/x'\n", ""), "1234", "for its port does not sign on by mode E"),
+        (HEAD + "mode_e = false\n", "1234", "for its port does not sign on by mode E"),
+    ],
+)
+def test_a_device_address_that_cannot_be(write: Write, port: str, address: str, expected: str) -> None:
+    meter = f"[[meters]]\nid = 'm'\nport = 'p'\ndevice_address = '{address}'\n"
+    (line,) = mistakes_of(write(f"{port}device = '/dev/x'\n{meter}"))
+    assert "meters[0].device_address" in line and expected in line
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "etc" / "examples"
 INSIDE_MATCH = {"object", "pattern"}
 """The page shows them in the line of `match`."""
-READ_OTHERWISE = {"match", "mode_e", "password_file", "ca_file", "cert_file", "key_file"}
+READ_OTHERWISE = {"match", "password_file", "ca_file", "cert_file", "key_file"}
 """Keys that are not looked for where they are absent, or not by Table.read."""
 
 
@@ -48,7 +48,7 @@ def test_a_bus_of_30_meters(tmp_path):
 
 def test_an_optical_head(tmp_path):
     read = example(tmp_path, "optical-head.toml")
-    assert read.ports[0].kind is PortKind.OPTICAL
+    assert read.ports[0].kind is PortKind.OPTICAL and read.ports[0].mode_e
     assert read.meters[0].authentication is Authentication.LLS
 
 

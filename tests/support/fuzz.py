@@ -72,7 +72,10 @@ def targets() -> tuple[Target, ...]:
         Target("hdlc address", Address.decode, _vectors("hdlc-address")),
         Target("hdlc parameters", Parameters.decode, _vectors("hdlc-parameters")),
         Target(
-            "mode e identification", lambda octets: IdentificationReader().feed(octets), _vectors("optical")
+            "mode e identification",
+            lambda octets: IdentificationReader().feed(octets),
+            _vectors("optical"),
+            refusals=(),
         ),
         Target("wrapper messages", lambda octets: WrapperReader().feed(octets), wrapped, longest=READ_LIMIT),
         Target("wrapper client", _wrapper_hears, wrapped, longest=READ_LIMIT),

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from support.sim_broker import SimBroker
@@ -45,7 +46,17 @@ from gateway.model import (
     StepReport,
     Trust,
 )
-from gateway.simulator import NONE, Faults, MeterSpec, Noise, VirtualClock, VirtualLine, VirtualMeter
+from gateway.simulator import (
+    NONE,
+    Faults,
+    Head,
+    MeterSpec,
+    Noise,
+    OpticalLine,
+    VirtualClock,
+    VirtualLine,
+    VirtualMeter,
+)
 from gateway.store import Store
 from gateway.store.documents import time_text
 from gateway.supplier import Supplier
@@ -140,6 +151,7 @@ class SimMeter:
     keys: MeterKeys | None = None
     """The keys that are configured, where they are not the meter's own."""
     dedicated_key: bool = False
+    device_address: str = ""
 
 
 class _Actor:
@@ -175,9 +187,10 @@ class World:
         power_fails_at: frozenset[int] = frozenset(),
         disk_full_at: frozenset[int] = frozenset(),
         wrapper_ports: frozenset[str] = frozenset(),
+        heads: Mapping[str, Head] = MappingProxyType({}),
     ) -> None:
         """`wrapper_ports`: those that are TCP with the wrapper, one meter each. TCP knows no noise: of `line_faults`
-        they have the cuts alone."""
+        they have the cuts alone. `heads`: what stands before the one meter of a port that is optical, with mode E."""
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
@@ -188,6 +201,7 @@ class World:
         self._chance = chance
         self._sims = meters
         self._wrapper_ports = wrapper_ports
+        self._heads = heads
         self._shared = _ActingClock()
         self._now_s = 0.0
         self._clocks = {
@@ -205,6 +219,9 @@ class World:
             )
             for port in {meter.port for meter in meters}
         }  # fmt: skip
+        for port, head in heads.items():
+            (meter,) = self.lines[port].meters
+            self.lines[port] = OpticalLine(meter, self._clocks[port], head, seed=seed)
         self.config = self._make_config()
         self._boot()
 
@@ -402,6 +419,8 @@ class World:
     def _port(self, name: str) -> PortSettings:
         if name in self._wrapper_ports:
             return PortSettings(name, PortKind.TCP, address="sim:4059", framing=Framing.WRAPPER)
+        if name in self._heads:
+            return PortSettings(name, PortKind.OPTICAL, device="sim", mode_e=True)
         return PortSettings(name, PortKind.RS485, device="sim")
 
     def _medium(self, port: str, faults: Faults, baud: int) -> dict[str, Any]:
@@ -418,7 +437,7 @@ def _configured(sim: SimMeter) -> Meter:
         id=sim.id, port=sim.port, physical_address=spec.address.lower or 0, logical_address=spec.address.upper,
         address_bytes=spec.address.octets, client=spec.client, authentication=spec.authentication,
         security=spec.security, logical_device_name=name, profile=sim.profile,
-        dedicated_key=sim.dedicated_key,
+        dedicated_key=sim.dedicated_key, device_address=sim.device_address,
     )  # fmt: skip
 
 
