@@ -11,6 +11,8 @@
 #   make deb       the Debian package in dist/; installs what the build needs where it is run by root
 #   make test-package
 #                  install, update, kill, upgrade, reboot and purge it in containers of Debian 12 and 13; as root
+#   make test-package-arm64
+#                  the same package installed and an update run on an emulated arm64; as root, a quarter of an hour
 #   make format    put the code in order
 #   make clean     remove what was made here
 
@@ -25,7 +27,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb test-package format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb test-package test-package-arm64 format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: style test-newest
@@ -77,6 +79,9 @@ deb:
 
 test-package:
 	tests/package/run
+
+test-package-arm64: venv
+	$(BIN)/python tests/package/arm64.py
 
 format: venv
 	$(BIN)/ruff check --fix

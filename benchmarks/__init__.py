@@ -9,7 +9,7 @@ printed as it is.
     transfer    transfer_cpu_s       the same over TCP, all CPU of the daemon, less that of an idle one
     idle        start_to_ready_s     the daemon with 100 meters; rss_mib as well
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
-    instructions  start_instructions, block_instructions: counted, so that they say something of slower machines
+    instructions start_instructions, block_instructions: counted, so that they say something of slower machines
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
 

@@ -47,10 +47,12 @@ class BrokenError(Exception):
 
 
 class Container:
-    """One container of `release`, running from `with` on."""
+    """One container of `release`, running from `with` on; `arch` is another than the machine's, which it emulates."""
 
-    def __init__(self, release: str) -> None:
+    def __init__(self, release: str, arch: str = "", boot_s: float = _BOOT_S) -> None:
         self._release = release
+        self._arch = arch
+        self._boot_s = boot_s
         self._place = Path(tempfile.mkdtemp(prefix="mgw-container-"))
         self._root = self._place / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -63,7 +65,7 @@ class Container:
 
     def __enter__(self) -> Self:
         try:
-            self._layer(_base(self._release))
+            self._layer(_base(self._release, self._arch))
             self.boot()
         except BaseException:
             self._remove()
@@ -72,6 +74,11 @@ class Container:
 
     def __exit__(self, *_: object) -> None:
         self._remove()
+
+    @property
+    def root(self) -> Path:
+        """Its tree, as the machine sees it."""
+        return self._root
 
     def boot(self) -> None:
         """Start it and wait until systemd has started everything. Raises UnableError."""
@@ -98,7 +105,7 @@ class Container:
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _BOOT_S
+        deadline = time.monotonic() + self._boot_s
         while time.monotonic() < deadline and self._nspawn.poll() is None:
             children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
             self._leader = int(children[0]) if children else 0
@@ -195,9 +202,10 @@ def able() -> None:
         )
 
 
-def _base(release: str) -> Path:
+def _base(release: str, arch: str) -> Path:
     """The tree of a release with what the test needs; made once. Raises UnableError."""
-    base, marker = CACHE / release, CACHE / f"{release}.complete"
+    name = f"{release}-{arch}" if arch else release
+    base, marker = CACHE / name, CACHE / f"{name}.complete"
     if marker.exists():
         return base
     shutil.rmtree(base, ignore_errors=True)
@@ -205,16 +213,17 @@ def _base(release: str) -> Path:
     archives = _archives()
     command = [
         "debootstrap",
+        *([f"--arch={arch}"] if arch else []),
         "--variant=minbase",
         f"--include={','.join(_PACKAGES)}",
         release,
         str(base),
         archives[0],
     ]
-    print(f"-- {release}: making the base in {base}, once", flush=True)
+    print(f"-- {name}: making the base in {base}, once", flush=True)
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if made.returncode:
-        raise UnableError(f"debootstrap of {release} failed: {made.stdout.strip().splitlines()[-1]}")
+        raise UnableError(f"debootstrap of {name} failed: {made.stdout.strip().splitlines()[-1]}")
     suites = [
         f"deb {archives[0]} {release} main",
         *(f"deb {url} {release}-security main" for url in archives[1:]),
