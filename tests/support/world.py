@@ -181,7 +181,7 @@ class World:
         seed: int = 0,
         image_size: int = 8192,
         image: bytes = b"",
-        line_faults: Faults = NONE,
+        line_faults: Faults | Mapping[str, Faults] = NONE,
         baud: int = 9600,
         broker_loses: float = 0.0,
         power_fails_at: frozenset[int] = frozenset(),
@@ -189,8 +189,9 @@ class World:
         wrapper_ports: frozenset[str] = frozenset(),
         heads: Mapping[str, Head] = MappingProxyType({}),
     ) -> None:
-        """`wrapper_ports`: those that are TCP with the wrapper, one meter each. TCP knows no noise: of `line_faults`
-        they have the cuts alone. `heads`: what stands before the one meter of a port that is optical, with mode E."""
+        """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
+        each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
+        of a port that is optical, with mode E."""
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
@@ -215,7 +216,7 @@ class World:
         self.lines = {
             port: VirtualLine(
                 [self.meters[sim.id] for sim in meters if sim.port == port],
-                self._clocks[port], seed=seed, **self._medium(port, line_faults, baud),
+                self._clocks[port], seed=seed, **self._medium(port, _faults_of(port, line_faults), baud),
             )
             for port in {meter.port for meter in meters}
         }  # fmt: skip
@@ -428,6 +429,10 @@ class World:
             return {"faults": faults, "baud": baud}
         quiet = replace(faults, to_meter=Noise(), to_gateway=Noise())
         return {"faults": quiet, "baud": TCP_BAUD, "framing": Framing.WRAPPER}
+
+
+def _faults_of(port: str, faults: Faults | Mapping[str, Faults]) -> Faults:
+    return faults if isinstance(faults, Faults) else faults.get(port, NONE)
 
 
 def _configured(sim: SimMeter) -> Meter:
