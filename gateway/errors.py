@@ -249,6 +249,14 @@ class CounterSpentError(SecurityError):
     """Our own invocation counters are used up: nothing was sent, and the meter has nothing to do with it."""
 
 
+class DamagedAnswerError(SecurityError):
+    """A wrong tag, or no protection at all, in an answer on a line with HDLC, in an association in which the meter has
+    proven itself before. The frame check misses one damaged frame in 65536. Retryable once in a while: see
+    `gateway.worker.contact`."""
+
+    retryable = True
+
+
 class CounterRefusedError(SecurityError):
     """The meter refuses the invocation counter `sent` and, unprotected, names `expected` (None: it names none).
 

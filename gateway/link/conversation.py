@@ -55,6 +55,8 @@ class Conversation:
         self._tally = tally
         self._keep_time(settings.baud)
         self._heard = False
+        self._before = (0, 0, 0)
+        """Octets in, foreign and damaged frames when the exchange began."""
         self._began_s = 0.0
         self._end_s = float("inf")
         self._link = self._make_link(meter.client, send_parameters=meter.profile.snrm_parameters)
@@ -133,6 +135,8 @@ class Conversation:
         line_s = self._line_octet_s * written + 2 * self._longest_frame_s
         self._began_s = self._clock.monotonic()
         self._end_s = self._began_s + EXCHANGE_LIMIT_S + line_s
+        tally = self._tally
+        self._before = tally.octets_in, tally.foreign, tally.damaged
 
     def _note_busy(self) -> None:
         self._tally.busy_s += self._clock.monotonic() - self._began_s
@@ -180,7 +184,24 @@ class Conversation:
             heard = self._heard and self._clock.monotonic() < give_up_s
         raise SilentError(
             f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
-            f"{self._settings.response_timeout_s:g} s each"
+            f"{self._settings.response_timeout_s:g} s each{self._came_instead()}"
+        )
+
+    def _came_instead(self) -> str:
+        """In words, what came since the exchange began and is no answer."""
+        tally = self._tally
+        octets, foreign, damaged = (
+            now - before
+            for now, before in zip((tally.octets_in, tally.foreign, tally.damaged), self._before, strict=True)
+        )
+        if not octets:
+            return ""
+        if foreign:
+            return f"; {foreign} frames of others came, the last one of address {tally.stranger}"
+        if damaged:
+            return f"; {octets} octets came, frames among them damaged: noise, or several that talk at once"
+        return (
+            f"; {octets} octets came that are no frame: noise, another speed, or somebody who talks unasked"
         )
 
     def _listen(self, written: int) -> bytes | None:

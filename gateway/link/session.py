@@ -18,6 +18,7 @@ from gateway.errors import (
     AccessError,
     AssociationError,
     CounterRefusedError,
+    DamagedAnswerError,
     GatewayError,
     LinkLostError,
     MeterError,
@@ -310,6 +311,12 @@ class Session:
         answer = self._exchange(sealed)
         try:
             return self._protection.open(answer)
+        except SecurityError as error:
+            proven, self.alive = self.alive, False
+            if not proven or self._settings.framing is not Framing.HDLC:
+                raise
+            # What was tried here are no keys of ours at the meter, but the meter's octets: it has proven itself.
+            raise DamagedAnswerError(f"an answer in a proven association: {error.message}") from None
         except MeterError:
             self.alive = False
             raise

@@ -46,6 +46,10 @@ class Address:
     lower: int | None = None
     octets: int = field(default=0, compare=False)
 
+    def __str__(self) -> str:
+        """As "upper/lower", or "upper" alone."""
+        return str(self.upper) if self.lower is None else f"{self.upper}/{self.lower}"
+
     def encode(self) -> bytes:
         """The octets on the line. WireError where the values do not fit the length."""
         return _encode_address(self.upper, self.lower, self.octets)

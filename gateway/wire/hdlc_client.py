@@ -152,7 +152,9 @@ class HdlcClient:
                 self._tally.damaged += 1
             frame = event.header if isinstance(event, Damaged) else event
             if frame is None or (frame.destination, frame.source) != self._between:
-                self._tally.foreign += frame is event
+                if frame is not None and frame is event:
+                    self._tally.foreign += 1
+                    self._tally.stranger = str(frame.source)
                 continue
             if frame.type is FrameType.UI or self._state is _State.DISCONNECTED:
                 continue

@@ -21,6 +21,8 @@ class Tally:
     """Frames, and what could have been one, whose checks failed."""
     foreign: int = 0
     """Sound frames of others, or to others, that were dropped."""
+    stranger: str = ""
+    """The address that the last of those came from."""
     sessions: int = 0
     """Associations that were opened."""
     busy_s: float = 0.0

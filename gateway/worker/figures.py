@@ -20,7 +20,7 @@ from gateway.wire.tally import Tally
 POST_S = 5.0
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
-_COUNTS = tuple(field.name for field in fields(Tally) if field.name not in {"busy_s", "heard_at_s"})
+_COUNTS = tuple(field.name for field in fields(Tally) if field.type == "int")
 
 
 class Figures:

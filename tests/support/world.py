@@ -152,6 +152,8 @@ class SimMeter:
     """The keys that are configured, where they are not the meter's own."""
     dedicated_key: bool = False
     device_address: str = ""
+    twins: tuple[MeterSpec, ...] = ()
+    """Meters on the same line that nobody knows of."""
 
 
 class _Actor:
@@ -215,7 +217,7 @@ class World:
         }
         self.lines = {
             port: VirtualLine(
-                [self.meters[sim.id] for sim in meters if sim.port == port],
+                self._on_line(port),
                 self._clocks[port], seed=seed, **self._medium(port, _faults_of(port, line_faults), baud),
             )
             for port in {meter.port for meter in meters}
@@ -225,6 +227,12 @@ class World:
             self.lines[port] = OpticalLine(meter, self._clocks[port], head, seed=seed)
         self.config = self._make_config()
         self._boot()
+
+    def _on_line(self, port: str) -> list[VirtualMeter]:
+        here = [sim for sim in self._sims if sim.port == port]
+        return [self.meters[sim.id] for sim in here] + [
+            VirtualMeter(twin) for sim in here for twin in sim.twins
+        ]
 
     # -- orders -----------------------------------------------------------------------------------------------
 
