@@ -440,6 +440,21 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a meter takes, where that is less than its profile allows, or later than its line's time-out."""
+
+    meter_id: str
+    max_info: int
+    window: int
+    snrm_parameters: bool
+    wait_s: float
+    under: str
+    """The limits that it was learned under; under others it does not hold."""
+    since: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A message that must reach the broker, in order of `id`."""
 

@@ -25,6 +25,7 @@ from gateway.store.documents import (
     job_document,
     parked_document,
     time_text,
+    tuning_document,
 )
 from gateway.store.parking import refusal
 from gateway.supply.images import ImageStore
@@ -121,6 +122,7 @@ class Verbs:
         config = self.config
         jobs = {job.meter_id: job for port in config.ports for job in self._store.open_jobs(port.name)}
         parked = self._store.all_parked()
+        tunings = self._store.tunings()
         latest = self._board.values("meter")
         meters = []
         for meter in config.meters:
@@ -129,6 +131,7 @@ class Verbs:
                 "campaign_id": job and job.campaign_id,
                 "state": job and job.state,
                 "parked": parked_document(parked[meter.id]) if meter.id in parked else None,
+                "tuning": tuning_document(tunings[meter.id]) if meter.id in tunings else None,
             }
             meters.append({**_meter(meter), **now, **latest.get(("meter", meter.id), {})})
         return _done(command, {"meters": meters})

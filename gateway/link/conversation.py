@@ -7,6 +7,7 @@ never executed twice.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
@@ -21,6 +22,7 @@ from gateway.wire.hdlc import Address, Parameters
 from gateway.wire.hdlc_client import HdlcClient
 from gateway.wire.mode_e import SIGN_ON_BAUD
 from gateway.wire.tally import Tally
+from gateway.wire.tuning import OF_MANY, Limits, Request, Slow
 from gateway.wire.wrapper import WrapperClient
 
 READ_LIMIT = 16 * 1024
@@ -47,19 +49,34 @@ class Conversation:
     """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError, and `connect`
     AssociationError where the meter has no HDLC at its optical port."""
 
-    def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock, tally: Tally) -> None:
+    def __init__(
+        self,
+        port: Port,
+        settings: PortSettings,
+        meter: Meter,
+        clock: Clock,
+        *,
+        limits: Limits,
+        tally: Tally,
+    ) -> None:
         self._port = port
         self._settings = settings
         self._meter = meter
         self._clock = clock
         self._tally = tally
+        self._limits = limits
         self._keep_time(settings.baud)
+        self.parameters_refused = False
+        """The meter took an SNRM without parameters only."""
+        self.slow: deque[Slow] = deque(maxlen=OF_MANY)
+        """The latest exchanges in which the meter was asked again."""
+        self.exchanges = 0
         self._heard = False
         self._before = (0, 0, 0)
         """Octets in, foreign and damaged frames when the exchange began."""
         self._began_s = 0.0
         self._end_s = float("inf")
-        self._link = self._make_link(meter.client, send_parameters=meter.profile.snrm_parameters)
+        self._link = self._make_link(meter.client, send_parameters=limits.snrm_parameters)
 
     @property
     def linked(self) -> bool:
@@ -70,6 +87,16 @@ class Conversation:
     def delivered(self) -> bool:
         """The meter has acknowledged the last request: it has it, whether it answers or not."""
         return self._heard and self._link.delivered
+
+    @property
+    def request(self) -> Request:
+        """The frames of the last request. What TCP does with it nobody knows, and it counts as nothing special."""
+        return self._link.request if isinstance(self._link, HdlcClient) else Request(0, 1)
+
+    @property
+    def untaken(self) -> bool:
+        """The meter answered, and did not get the last request however often it was sent."""
+        return isinstance(self._link, HdlcClient) and self._link.untaken
 
     def connect(self) -> None:
         """Set up the link, on a line that is cleared first; where the port says so, after signing on (mode E)."""
@@ -83,11 +110,20 @@ class Conversation:
         try:
             self._handshake()
         except LinkLostError:
-            if not self._meter.profile.snrm_parameters or self._settings.framing is Framing.WRAPPER:
+            if not self._limits.snrm_parameters or self._settings.framing is Framing.WRAPPER:
                 raise
             # DM to an SNRM with parameters: some meters only take an empty one (IEC 62056-46).
             self._link = self._make_link(self._meter.client, send_parameters=False)
             self._handshake()
+            self.parameters_refused = True
+        if isinstance(self._link, HdlcClient):
+            self._expect_frames(self._link.limits.max_info_rx)
+
+    def _expect_frames(self, info_octets: int) -> None:
+        """The meter's frames have so much information at most: a whole one must be here in time."""
+        self._longest_frame_s = self._line_octet_s * info_octets
+        wait_s = max(self._settings.response_timeout_s, self._limits.wait_s)
+        self._wait_s = wait_s + self._longest_frame_s
 
     def disconnect(self) -> None:
         """End the link, where there is one."""
@@ -109,16 +145,29 @@ class Conversation:
             pass  # what came late, or unasked, is not the answer to this
         octets = self._link.send(apdu)
         self._tally.exchanges += 1
+        self.exchanges += 1
         self._begin(len(octets))
         try:
             self._write(octets)
             answer = self._listen(len(octets))
             if answer is None:
-                answer = self._recover(lambda answer: answer is not None, patience_s)
+                answer = self._ask_again(len(octets), patience_s)
         finally:
             self._note_busy()
-        assert answer is not None
         return answer
+
+    def _ask_again(self, written: int, patience_s: float) -> bytes:
+        """After silence; what came of it is kept for who learns from it."""
+        before = self._repeats
+        answer = self._recover(lambda answer: answer is not None, patience_s)
+        assert answer is not None
+        took_s = self._clock.monotonic() - self._began_s - self._line_octet_s * written
+        self.slow.append(Slow(self.exchanges, self._repeats > before, took_s))
+        return answer
+
+    @property
+    def _repeats(self) -> int:
+        return self._link.repeats if isinstance(self._link, HdlcClient) else 0
 
     def _sign_on(self) -> int:
         clients = dict.fromkeys((self._meter.client, PUBLIC_CLIENT))
@@ -127,8 +176,7 @@ class Conversation:
 
     def _keep_time(self, baud: int) -> None:
         self._line_octet_s = _seconds_per_octet(self._settings, baud)
-        self._longest_frame_s = self._line_octet_s * self._meter.profile.max_info
-        self._wait_s = self._settings.response_timeout_s + self._longest_frame_s
+        self._expect_frames(self._limits.max_info)
         self._handshake_wait_s = self._settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
 
     def _begin(self, written: int) -> None:
@@ -237,14 +285,14 @@ class Conversation:
         return None
 
     def _make_link(self, client: int, *, send_parameters: bool) -> Client:
-        meter, profile = self._meter, self._meter.profile
+        meter, limits = self._meter, self._limits
         if self._settings.framing is Framing.WRAPPER:
             return WrapperClient(client, meter.logical_address)
         lower = None if meter.address_bytes == 1 else meter.physical_address
         return HdlcClient(
             Address(meter.logical_address, lower, meter.address_bytes),
             client,
-            proposal=Parameters(profile.max_info, profile.max_info, profile.window, profile.window),
+            proposal=Parameters(limits.max_info, limits.max_info, limits.window, limits.window),
             send_parameters=send_parameters,
             tally=self._tally,
         )

@@ -10,6 +10,7 @@ Nothing here repeats a request: `conversation.py` does where the link's rules al
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -41,6 +42,7 @@ from gateway.model import (
 from gateway.wire import apdu, association, axdr, image_transfer, security
 from gateway.wire.cosem import ExceptionService, ExceptionState
 from gateway.wire.tally import Tally
+from gateway.wire.tuning import Limits, Request, Slow
 
 MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
@@ -64,8 +66,9 @@ _CONFORMANCE = (
 class Session:
     """A link and an association with one meter.
 
-    `random_octets(n)` gives unpredictable octets for challenges and dedicated keys. On `tally` is counted what is said,
-    along with what other sessions with the meter say.
+    `random_octets(n)` gives unpredictable octets for challenges and dedicated keys. `limits`: what is
+    proposed to the meter, where that is not all that its profile allows. On `tally` is counted what is said, along with
+    what other sessions with the meter say.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Session:
         counters: Counters,
         clock: Clock,
         random_octets: Callable[[int], bytes],
+        limits: Limits | None = None,
         tally: Tally | None = None,
     ) -> None:
         self.alive = False
@@ -94,7 +98,11 @@ class Session:
         self._invoke = 0
         self._proving = False
         self._tally = tally or Tally()
-        self._conversation = Conversation(port, settings, meter, clock, self._tally)
+        profile = meter.profile
+        self._conversation = Conversation(
+            port, settings, meter, clock, tally=self._tally,
+            limits=limits or Limits(profile.max_info, profile.window, profile.snrm_parameters, 0.0),
+        )  # fmt: skip
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
         self._image = apdu.obis(meter.profile.image_object)
@@ -109,6 +117,28 @@ class Session:
     def delivered(self) -> bool:
         """The meter has acknowledged the last request: it has it, whether it answers or not."""
         return self._conversation.delivered
+
+    # -- what was seen of the link, to learn from: see Conversation ----------------------------------------------
+
+    @property
+    def request(self) -> Request:
+        return self._conversation.request
+
+    @property
+    def untaken(self) -> bool:
+        return self._conversation.untaken
+
+    @property
+    def parameters_refused(self) -> bool:
+        return self._conversation.parameters_refused
+
+    @property
+    def slow(self) -> deque[Slow]:
+        return self._conversation.slow
+
+    @property
+    def exchanges(self) -> int:
+        return self._conversation.exchanges
 
     # -- the association ---------------------------------------------------------------------------------------
 
@@ -380,6 +410,7 @@ def read_public_counter(
     meter: Meter,
     *,
     clock: Clock,
+    limits: Limits,
     tally: Tally,
 ) -> int:
     """The meter's invocation counter, read with the public client (16), unprotected: whoever uses it must limit how
@@ -388,7 +419,7 @@ def read_public_counter(
     session = Session(
         port, settings, public, MeterKeys(),
         system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
-        tally=tally,
+        limits=limits, tally=tally,
     )  # fmt: skip
     try:
         session.open()

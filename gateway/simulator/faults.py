@@ -207,6 +207,8 @@ class Faults:
     """Frames with more information are not heard, whatever was agreed; 0: all are."""
     hears_one_of_window: bool = False
     """Of the frames of a window it only hears the first, whatever was agreed."""
+    wedges_on_window: bool = False
+    """At the second frame of a window it falls silent, until SNRM."""
     ignores_poll: bool = False
     """No answer to RR."""
     frmr_on_repeat: bool = False

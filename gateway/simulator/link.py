@@ -95,6 +95,7 @@ class SecondaryLink:
         """I frames taken since we last acknowledged."""
         self._incoming = b""
         self._rejected: bytes = b""
+        self._wedged = False
 
     def drop(self) -> None:
         """The link is gone, without a word."""
@@ -109,6 +110,8 @@ class SecondaryLink:
         if 0 < self._faults.hears_info_octets < len(frame.info):
             return []
         self._heard_at_s = now_s
+        if self._wedged and frame.type is not FrameType.SNRM:
+            return []
         match frame.type:
             case FrameType.SNRM:
                 return self._connect(frame) if frame.poll_final else []
@@ -157,6 +160,9 @@ class SecondaryLink:
         if len(frame.info) > self.agreed.max_info_rx:
             return self._reject(frame, _Rejected.TOO_LONG)
         if self._taken and self._faults.hears_one_of_window:
+            return []
+        if self._taken and self._faults.wedges_on_window:
+            self._wedged = True
             return []
         if not self._acknowledge(frame.receive_seq):
             return self._reject(frame, _Rejected.RECEIVE_SEQUENCE)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import ADVICE, Code
-from gateway.model import Campaign, CampaignState, Job, JobState, Parked, Reply, ReplyStatus
+from gateway.model import Campaign, CampaignState, Job, JobState, Parked, Reply, ReplyStatus, Tuning
 
 Document = dict[str, Any]
 
@@ -119,6 +119,18 @@ def job_document(job: Job, *, ts: datetime) -> Document:
 def parked_document(parked: Parked) -> Document:
     """Since when a meter is left alone, why, and what to do."""
     return {"since": time_text(parked.parked_at), **_outcome(parked.code, parked.message)}
+
+
+def tuning_document(tuning: Tuning) -> Document:
+    """What was learned of a meter, since when, and why."""
+    return {
+        "max_info": tuning.max_info,
+        "window": tuning.window,
+        "snrm_parameters": tuning.snrm_parameters,
+        "wait_s": tuning.wait_s,
+        "since": time_text(tuning.since),
+        "why": tuning.why,
+    }
 
 
 def event_document(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
-from gateway.model import Campaign, CampaignState, Job, JobState, Parked, TransferRecord
+from gateway.model import Campaign, CampaignState, Job, JobState, Parked, TransferRecord, Tuning
 
 Sql = str | int | float | bytes | None
 
@@ -89,6 +89,7 @@ CAMPAIGN = Rows(Campaign, "campaigns")
 JOB = Rows(Job, "jobs", elsewhere=["record"])
 TRANSFER = Rows(TransferRecord, "transfers")
 PARKED = Rows(Parked, "parked")
+TUNING = Rows(Tuning, "tunings")
 
 
 def insert(

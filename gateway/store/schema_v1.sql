@@ -134,3 +134,15 @@ CREATE TABLE parked (
   salt BLOB NOT NULL,
   digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What was learned of how meters take frames (worker/learning.py); a hint, which may be lost.
+CREATE TABLE tunings (
+  meter_id TEXT PRIMARY KEY,
+  max_info INTEGER NOT NULL,
+  window INTEGER NOT NULL,
+  snrm_parameters INTEGER NOT NULL,
+  wait_s REAL NOT NULL,
+  under TEXT NOT NULL,
+  since TEXT NOT NULL,
+  why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -37,10 +37,14 @@ from gateway.wire.hdlc import (
     negotiated,
 )
 from gateway.wire.tally import Tally
+from gateway.wire.tuning import Request
 
 PROPOSAL = Parameters(LARGEST_INFO, LARGEST_INFO, LARGEST_WINDOW, LARGEST_WINDOW)
 LARGEST_APDU = 64 * 1024
 """An answer that grows beyond this is nobody's answer to us."""
+LARGEST_REPEATS = 6
+"""So often a frame goes again that the meter, asked, says it has not got: it does not take this frame, where
+that is more than each meter takes."""
 LARGEST_STALL = 100
 """Frames of the meter in a row without anything new before the link counts as lost: more than three minutes of
 "busy" at a poll every two seconds, and a quick end to a meter that answers every frame with the same."""
@@ -79,6 +83,12 @@ class HdlcClient:
         self._snrm_info = proposal.encode() if send_parameters else b""
         self._tally = tally or Tally()
         self._reader = FrameReader()
+        self.repeats = 0
+        """Windows that went again since the beginning, for the meter had not got all of them."""
+        self.untaken = False
+        """The link was given up since the meter, asked again and again, did not get a frame of ours."""
+        self._last = 0, Parameters()
+        """Octets of the last request, and the limits it was cut by."""
         self._begin(_State.DISCONNECTED)
 
     def _begin(self, state: _State) -> None:
@@ -99,6 +109,8 @@ class HdlcClient:
         self._polling = False
         """The last frame with P was an RR: its answer tells what is missing."""
         self._stalled = 0
+        self._repeated = 0
+        """How often the oldest frame went again."""
 
     @property
     def connected(self) -> bool:
@@ -112,6 +124,13 @@ class HdlcClient:
     def delivered(self) -> bool:
         return self._state is _State.CONNECTED and not self._outgoing
 
+    @property
+    def request(self) -> Request:
+        """The last request, as it went."""
+        octets, limits = self._last
+        longest, frames = min(octets, limits.max_info_tx), -(-octets // limits.max_info_tx)
+        return Request(longest, min(frames, limits.window_tx))
+
     # -- what the caller wants --------------------------------------------------------------------------------
 
     def connect(self) -> bytes:
@@ -122,6 +141,7 @@ class HdlcClient:
         if self._state is not _State.CONNECTED:
             raise LinkLostError("no HDLC link with the meter: connect first")
         info, size = _LLC_OF_CLIENT + apdu, self.limits.max_info_tx
+        self._last = len(info), self.limits
         for start in range(0, len(info), size):
             self._outgoing.append((info[start : start + size], start + size < len(info)))
         # Frames of an earlier APDU may still fill the window: then the meter is asked about them.
@@ -244,6 +264,7 @@ class HdlcClient:
         del self._outgoing[:count]
         self._in_flight -= count
         self._acknowledged = receive_seq
+        self._repeated = 0
         return True
 
     def _note_progress(self, *, made: bool) -> None:
@@ -264,8 +285,20 @@ class HdlcClient:
         and was not asked, its frame may be older than ours: the time-out will ask."""
         if not advanced and not self._polling:
             return b""
+        if self._in_flight:
+            self._repeat(advanced=advanced)
         self._in_flight = 0
         return self._next_window()
+
+    def _repeat(self, *, advanced: bool) -> None:
+        """Frames of ours were lost."""
+        self.repeats += 1
+        self._repeated = 0 if advanced else self._repeated + 1
+        if self._repeated > LARGEST_REPEATS and self.request.demanding:
+            self.untaken = True
+            longest = self.request.longest_info
+            self._begin(_State.DISCONNECTED)
+            raise LinkLostError(f"the meter answers, and does not get frames of {longest} octets")
 
     def _next_window(self) -> bytes:
         frames = self._outgoing[self._in_flight : self.limits.window_tx]

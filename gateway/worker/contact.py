@@ -45,6 +45,7 @@ from gateway.model import Authentication, Meter, MeterKeys, PortSettings, Securi
 from gateway.store import Store
 from gateway.store.parking import refusal
 from gateway.worker.figures import Figures
+from gateway.worker.learning import Learning
 
 MAX_COUNTER_JUMP = 1 << 20
 """How far unprotected words of a meter are believed, all together."""
@@ -71,6 +72,7 @@ class Contact:
         clock: Clock,
         random_octets: Callable[[int], bytes],
         figures: Figures,
+        learning: Learning,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -79,6 +81,7 @@ class Contact:
         self._clock = clock
         self._random = random_octets
         self._figures = figures
+        self._learning = learning
         self._counters: dict[str, Counters] = {}
         self._looked: set[str] = set()
         """Meters whose counter was compared with ours in this process, and not in doubt since."""
@@ -96,6 +99,11 @@ class Contact:
     def associate(self, port: Port, meter: Meter) -> Session:
         """An open association. A meter that refuses our counter is believed, within limits, and asked once more.
         Raises what `Session.open` raises."""
+        session = self._open(port, meter)
+        self._learning.note_association(meter, session)
+        return session
+
+    def _open(self, port: Port, meter: Meter) -> Session:
         if _needs_counters(meter) and meter.id not in self._looked:
             self._compare_counters(port, meter)
         session = self._session(port, meter)
@@ -256,13 +264,14 @@ class Contact:
 
     def _read_counter(self, port: Port, meter: Meter) -> int:
         tally = self._figures.of(meter.id)
-        return read_public_counter(port, self._settings, meter, clock=self._clock, tally=tally)
+        limits = self._learning.limits(meter)
+        return read_public_counter(port, self._settings, meter, clock=self._clock, limits=limits, tally=tally)
 
     def _session(self, port: Port, meter: Meter) -> Session:
         return Session(
             port, self._settings, meter, self._keys_of(meter),
             system_title=self._title, counters=self._counters_of(meter), clock=self._clock,
-            random_octets=self._random, tally=self._figures.of(meter.id),
+            random_octets=self._random, limits=self._learning.limits(meter), tally=self._figures.of(meter.id),
         )  # fmt: skip
 
     def _keys_of(self, meter: Meter) -> MeterKeys:

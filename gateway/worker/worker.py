@@ -36,6 +36,7 @@ from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker import order
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
+from gateway.worker.learning import Learning
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
 from gateway.worker.transfer_run import TransferRun
@@ -77,6 +78,7 @@ class Worker:
         self._board = board
         self._clock = clock
         self._figures = Figures(settings.name, board=board, clock=clock)
+        self._learning = Learning(settings, store=store, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -85,6 +87,7 @@ class Worker:
             clock=clock,
             random_octets=random_octets,
             figures=self._figures,
+            learning=self._learning,
         )
         self._actor = port_actor(settings.name)
         self._bell = board.bell(self._actor)
@@ -336,8 +339,13 @@ class Worker:
             ):
                 run.view.doubt()
                 return f"{error.message}, which may be after a pause"
-            return run.fail(error)
+            sentence = run.fail(error)
+            if session is not None:
+                self._learning.note_failure(run.meter, session, run.job.tries)
+            return sentence
         self._sessions.used(meter_id)
+        if session is not None and not run.keeps_line and self._learning.note_habit(run.meter, session):
+            self._sessions.leave(meter_id)  # to come back with other limits
         if not self._is_due(run):
             self._leave_unwanted()
         return sentence

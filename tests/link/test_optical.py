@@ -15,6 +15,7 @@ from gateway.simulator import Head, MeterSpec, OpticalLine, VirtualClock, Virtua
 from gateway.wire import apdu
 from gateway.wire.hdlc import Address
 from gateway.wire.tally import Tally
+from gateway.wire.tuning import Limits
 
 NAME = apdu.Attribute(1, apdu.obis("0-0:42.0.0.255"), 2)
 SPEC = MeterSpec(address=Address(1, 17), response_s=0.02, inactivity_s=30.0)
@@ -99,7 +100,10 @@ def test_the_rate_is_agreed_at_the_ports_limit(baud):
 def test_a_sign_on_takes_no_longer_than_it_has_to():
     """Request, reaction, identification, 150 ms, acknowledgement, 200 ms, then SNRM at once."""
     cabinet = Cabinet(Head(reaction_s=0.2))
-    Conversation(cabinet.port, cabinet.settings, cabinet.meter, cabinet.clock, Tally()).connect()
+    limits = Limits(2030, 7, snrm_parameters=True, wait_s=0.0)
+    Conversation(
+        cabinet.port, cabinet.settings, cabinet.meter, cabinet.clock, limits=limits, tally=Tally()
+    ).connect()
     octets = len("/?!\r\n") + len("/SIM5\\2SIMULATED\r\n") + len("a252\r\n")
     link_s = (34 + 32) * 10 / 9600 + SPEC.response_s
     assert cabinet.clock.monotonic() == pytest.approx(octets * 10 / 300 + 0.2 + 0.15 + 0.2 + link_s, abs=0.05)

@@ -16,6 +16,7 @@ from gateway.simulator import Faults, TcpLine, VirtualMeter, What
 from gateway.wire import apdu
 from gateway.worker.contact import COUNTER_MARGIN, Contact
 from gateway.worker.figures import Figures
+from gateway.worker.learning import Learning
 
 TITLE = b"MGW\x00\x00\x00\x00\x01"
 NAME = apdu.Attribute(1, apdu.obis("0-0:42.0.0.255"), 2)
@@ -44,6 +45,7 @@ class Bench:
         self.contact = Contact(
             self.settings, keys={"MTR1": self.keys}, system_title=TITLE, store=self.store, clock=SystemClock(),
             random_octets=os.urandom, figures=Figures("lan", board=Board(), clock=SystemClock()),
+            learning=Learning(self.settings, store=self.store, clock=SystemClock()),
         )  # fmt: skip
 
     def associate(self):
