@@ -7,6 +7,9 @@ printed as it is.
     block       cpu_per_block_us     Session.send_block with prepared answers, beside `floor`, by library set
     dead_time   dead_time_us         the daemon as a process, a meter on a pty in another one
     transfer    transfer_cpu_s       the same over TCP, all CPU of the daemon, less that of an idle one
+    line        line_efficiency_*, goodput_*: the daemon and one meter on a pty that takes its time
+    ports       ports_in_parallel    the same on sixteen ptys
+    interleave  interleave_gain      eight meters that verify and restart for long, on virtual time
     idle        start_to_ready_s     the daemon with 100 meters; rss_mib as well
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines

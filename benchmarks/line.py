@@ -76,6 +76,10 @@ class PacedLine(PtyLine):
                 self._ended_s = time.monotonic()
 
     @property
+    def ended(self) -> bool:
+        return self._ended_s > 0
+
+    @property
     def took_s(self) -> float:
         """From the first block to the answer to the last."""
         assert self._ended_s, "the transfer has not ended"

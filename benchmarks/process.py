@@ -150,12 +150,18 @@ class Gateway:
 
     def await_update(self) -> None:
         """Until every meter of the order was updated; RuntimeError where that does not come about."""
-        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S * self._slower
-        while "succeeded" not in (said := self._log.read_text()):
-            ended = self._process.poll() is not None or "failed" in said
-            if ended or time.monotonic() > deadline_s:
-                raise RuntimeError(f"no update:\n{said}")
+        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S
+        while "succeeded" not in self.check():
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"no update:\n{self._log.read_text()}")
             time.sleep(0.05)
+
+    def check(self) -> str:
+        """What it has said so far; RuntimeError where it has ended, or something has failed."""
+        said = self._log.read_text()
+        if self._process.poll() is not None or "failed" in said:
+            raise RuntimeError(f"no update:\n{said}")
+        return said
 
 
 def _write_configuration(directory: Path, lines: Sequence[Line], socket: Path, mqtt: str) -> Path:
