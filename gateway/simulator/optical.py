@@ -143,9 +143,12 @@ class OpticalMedium(Medium):
         here = int((now_s - first.start_s) / first.octet_s + 1e-3)
         count = max(0, min(limit, len(first.octets), here))
         octets, rest = first.octets[:count], first.octets[count:]
-        self._coming[:1] = (
-            [first._replace(start_s=first.start_s + count * first.octet_s, octets=rest)] if rest else []
-        )
+        if rest:
+            start_s = first.start_s + count * first.octet_s
+            self._coming[0] = first._replace(start_s=start_s, octets=rest)
+        else:
+            del self._coming[0]
+            self.delivered_s = first.end_s
         return octets if first.baud == self._baud else self._garbage(octets)
 
     def hang_up(self) -> None:
@@ -303,6 +306,7 @@ class OpticalPty(PtyLine):
 
     def _read(self, timeout_s: float) -> bytes:
         octets = super()._read(timeout_s)
-        speed = termios.tcgetattr(self._slave)[4]
-        self._medium.set_baud(_SPEEDS.get(speed, SIGN_ON_BAUD), self._now_s())
+        if self._slave >= 0:
+            speed = termios.tcgetattr(self._slave)[4]
+            self._medium.set_baud(_SPEEDS.get(speed, SIGN_ON_BAUD), self._now_s())
         return octets

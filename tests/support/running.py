@@ -13,7 +13,7 @@ from typing import Any
 from support.patience import PATIENCE_S, eventually
 
 from gateway.cli import virtual
-from gateway.simulator import NONE, Faults, PtyLine, VirtualMeter
+from gateway.simulator import NONE, Faults, Head, OpticalPty, PtyLine, VirtualMeter
 
 OLD, NEW = "1.0.0", "2.0.0"
 
@@ -21,6 +21,7 @@ OLD, NEW = "1.0.0", "2.0.0"
 class RunningGateway:
     """`python -m gateway run` in a directory. `changes`: what single meters have of their own. `before`: Python that
     runs ahead of it in the same process. `sections` are added to the configuration.
+    `head`: what stands before the one meter, which signs on by mode E.
     `within`: a command that runs another one, as its last words, in surroundings of their own."""
 
     def __init__(
@@ -36,6 +37,7 @@ class RunningGateway:
         before: str = "",
         env: Mapping[str, str] | None = None,
         within: Sequence[str] = (),
+        head: Head | None = None,
     ) -> None:
         specs = virtual.meters(meters, version=OLD, new_version=NEW, verify_s=0.1, reboot_s=0.2)
         specs = [
@@ -43,7 +45,7 @@ class RunningGateway:
             for number, spec in enumerate(specs)
         ]
         self.meters = [VirtualMeter(spec, faults=faults) for spec in specs]
-        self.line = PtyLine(self.meters, baud=baud)
+        self.line = PtyLine(self.meters, baud=baud) if head is None else OpticalPty(self.meters, head)
         self.directory = directory
         self.log = directory / "log"
         self.socket = directory / "run" / "control.sock"
@@ -58,6 +60,8 @@ class RunningGateway:
             .replace('"5s"', '"300ms"')
             .replace("baud = 9600", f'baud = 9600\nresponse_timeout = "{response_timeout}"')
         )
+        if head is not None:
+            text = text.replace('kind = "rs485"', 'kind = "optical"')
         self.config.write_text(text)
         self._before = before
         self._env = env
