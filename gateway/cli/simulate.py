@@ -1,68 +1,182 @@
-"""`meter-gateway simulate`: virtual meters on a virtual RS-485 line, to try things with."""
+"""`meter-gateway simulate`: virtual meters on virtual lines, for who has no hardware, or wants it to misbehave."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.root import shared_options
-from gateway.cli.text import safe, table
+from gateway.cli.root import Desk, shared_options
+from gateway.cli.text import safe, say_json, table
+
+if TYPE_CHECKING:
+    from gateway.cli.virtual import Site
+
+T = TypeVar("T")
 
 
-@click.command()
-@click.option("--meters", "count", type=click.IntRange(1, 60), default=1, show_default=True, help="How many.")
-@click.option(
-    "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("simulated"),
-    show_default=True,
-    help="Where the configuration of a gateway for them is written, with its state and socket.",
+def _list_of(
+    kind: Callable[[str], T], expected: str
+) -> Callable[[click.Context, click.Parameter, str], list[T]]:
+    """An option whose value is a list; each meter takes the next of it, and they begin again."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, text: str) -> list[T]:
+        try:
+            return [kind(part.strip()) for part in text.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: expected {expected}, or several with commas") from None
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.0 <= seconds <= 86400.0:
+        raise ValueError(text)
+    return seconds
+
+
+def _version(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or not 0 < len(text) <= 32:
+        raise ValueError(text)
+    return text
+
+
+def _security(text: str) -> str:
+    if text not in ("gmac", "lls", "none"):
+        raise ValueError(text)
+    return text
+
+
+class _Help(click.Command):
+    """Its help ends with the faults, which are looked up only then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from gateway.cli.simulated_faults import in_words
+
+        self.epilog = in_words()
+        super().format_epilog(ctx, formatter)
+
+
+# fmt: off
+_OPTIONS = (
+    click.option("--port", "links", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
+        help="A line with HDLC; a link to its pty is made there. [default: DIRECTORY/line]"),
+    click.option("--tcp", "tcp_ports", multiple=True, type=click.IntRange(0, 65535),
+        help="Meters behind the TCP wrapper at this port of 127.0.0.1; 0: any free one."),
+    click.option("--optical", "heads", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
+        help="As --port, one meter behind an optical head; it signs on by mode E."),
+    click.option("--meters", "count", type=click.IntRange(1, 60), default=1, show_default=True,
+        help="How many at each --port and --tcp."),
+    click.option("--baud", type=int, default=9600, show_default=True, help="0: as fast as it goes."),
+    click.option("--verify", "verify_s", default="3", show_default=True, callback=_list_of(_seconds, "seconds"),
+        help="Seconds of verification. Here and below a list (3,60) gives each meter its own, in turn."),
+    click.option("--reboot", "reboot_s", default="20", show_default=True, callback=_list_of(_seconds, "seconds"),
+        help="Seconds without a word after activation."),
+    click.option("--runs", default="1.0.0", show_default=True, callback=_list_of(_version, "a version"),
+        help="The version that it reports."),
+    click.option("--becomes", default="2.0.0", show_default=True, callback=_list_of(_version, "a version"),
+        help="The version that it reports after an image."),
+    click.option("--security", default="gmac", show_default=True, callback=_list_of(_security, "gmac, lls or none"),
+        help="gmac: HLS and everything encrypted; lls: a password; none."),
+    click.option("--same-address", is_flag=True,
+        help="All meters of a --port have one address; the gateway is told of the first."),
+    click.option("--fault", "faults", multiple=True, metavar="[METER:]NAME=VALUE",
+        help="What goes wrong, with all meters or the one of that number; listed below."),
+    click.option("--seed", type=int, default=0, show_default=True, help="With another one chance strikes elsewhere."),
+    click.option("--directory", type=click.Path(file_okay=False, path_type=Path), default=Path("simulated"),
+        show_default=True, help="Where the configuration of a gateway for them is written, with its state and socket."),
 )
-@click.option(
-    "--baud", type=click.IntRange(0, 921600), default=9600, show_default=True, help="0: as fast as it goes."
-)
-@click.option(
-    "--reboot", "reboot_s", type=float, default=20.0, show_default=True, help="Seconds after activation."
-)
+# fmt: on
+
+
+def _options(command: T) -> T:
+    for option in reversed(_OPTIONS):
+        command = option(command)  # type: ignore[type-var]
+    return command
+
+
+@click.command(cls=_Help)
+@_options
 @shared_options
-def simulate(count: int, directory: Path, baud: int, reboot_s: float) -> None:
-    """Serve virtual meters on a pty until Ctrl-C.
+@click.pass_obj
+def simulate(
+    desk: Desk,
+    /,
+    *,
+    links: Sequence[Path],
+    tcp_ports: Sequence[int],
+    heads: Sequence[Path],
+    count: int,
+    baud: int,
+    same_address: bool,
+    faults: Sequence[str],
+    seed: int,
+    directory: Path,
+    **of_meters: Any,
+) -> None:
+    """Serve virtual meters until Ctrl-C or SIGTERM; no daemon is needed.
 
-    They speak DLMS over HDLC with HLS-GMAC and AES-GCM, take any image, and report version 2.0.0 after it. In
-    DIRECTORY stand gateway.toml and keys.toml of a gateway for them: meter-gateway run --config DIRECTORY/gateway.toml
+    They speak DLMS and take any image. In DIRECTORY stand gateway.toml and keys.toml of a gateway for them:
+    meter-gateway run --config DIRECTORY/gateway.toml. Another gateway takes simulated.toml into its conf.d. --port,
+    --tcp, --optical and --fault may be given several times.
     """
-    from gateway.cli import virtual
-    from gateway.simulator import VirtualMeter, serve
+    from gateway.cli import simulated_lines as lines
 
-    directory.mkdir(parents=True, exist_ok=True)
     home = directory.absolute()
-    specs = virtual.meters(count, version="1.0.0", new_version="2.0.0", verify_s=3.0, reboot_s=reboot_s)
-    link = home / "line"
-    if link.is_symlink():
-        link.unlink()
-    with serve([VirtualMeter(spec) for spec in specs], link_path=link, baud=baud) as line:
-        sections: dict[str, dict[str, object]] = {
-            "gateway": {
-                "system_title": virtual.SYSTEM_TITLE.hex(),
-                "state_dir": str(home / "state"),
-                "control_socket": str(home / "control.sock"),
-                "require_synced_clock": False,
-            },
-            "firmware": {"trust": "digest"},
-        }
-        config = virtual.write_configuration(home, line.address, baud or 9600, specs, sections)
-        rows = [
-            (virtual.meter_id(i), spec.address.lower, spec.logical_device_name)
-            for i, spec in enumerate(specs)
+    try:
+        places = lines.places(
+            links or ([] if tcp_ports or heads else [home / "line"]), tcp_ports, heads, baud=baud
+        )
+        many = [1 if place.head else count for place in places]
+        on_line, of_each = lines.read_faults(faults, sum(many))
+        specs = lines.specs(places, many, same_address=same_address, **of_meters)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        home.mkdir(parents=True, exist_ok=True)
+        sites: list[Site] = []
+        for place, here in zip(places, specs, strict=True):
+            mine, of_each = of_each[: len(here)], of_each[len(here) :]
+            try:
+                line = stack.enter_context(lines.line(place, here, mine, on_line, seed))
+            except OSError as error:
+                raise click.ClickException(f"cannot serve {safe(place.text)}: {error.strerror}") from None
+            sites.append(lines.site(place, line.address, here[:1] if same_address else here, len(sites)))
+        _tell(desk, home, sites, lines.write(home, sites))
+        while True:
+            signal.pause()
+
+
+def _tell(desk: Desk, home: Path, sites: Sequence[Site], config: Path) -> None:
+    from gateway.cli import virtual
+
+    found = [(site.port, spec) for site in sites for spec in site.specs]
+    if desk.as_json:
+        meters = [
+            {"id": virtual.meter_id(i), "port": port["name"], "logical_device_name": spec.logical_device_name}
+            for i, (port, spec) in enumerate(found)
         ]
-        click.echo(f"line {safe(line.address)}, {baud or 'any'} baud")
-        click.echo(table(rows, head=("METER", "ADDRESS", "NAME")))
-        click.echo(f"a gateway for it: meter-gateway run --config {safe(config)}")
-        click.echo("Ctrl-C ends the line.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                signal.pause()
+        say_json({"ports": [dict(site.port) for site in sites], "meters": meters, "config": str(config)})
+        return
+    rows = [
+        (
+            virtual.meter_id(i), port["name"], spec.address, spec.logical_device_name, spec.version,
+            spec.authentication, f"{spec.verify_s:g} s", f"{spec.reboot_s:g} s",
+        )
+        for i, (port, spec) in enumerate(found)
+    ]  # fmt: skip
+    head = ("METER", "PORT", "ADDRESS", "NAME", "RUNS", "SECURITY", "VERIFIES", "REBOOTS")
+    click.echo(table(rows, head=head))
+    click.echo()
+    for site in sites:
+        click.echo(virtual.settings("[[ports]]", site.port))
+    click.echo(f"a gateway for them: meter-gateway run --config {safe(config)}")
+    click.echo(f"or another gateway, with {safe(home / 'simulated.toml')} in its conf.d")
+    click.echo(f"and in its keys.toml what stands in {safe(home / 'keys.toml')}")
+    click.echo("Ctrl-C ends the simulation.")

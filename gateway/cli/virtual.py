@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.model import Authentication, MeterKeys, Security
@@ -46,6 +46,14 @@ def meter_id(number: int) -> str:
     return f"MTR{number + 1:04d}"
 
 
+@dataclass(frozen=True)
+class Site:
+    """A port of a gateway, as its configuration has it, and the meters there."""
+
+    port: Mapping[str, object]
+    specs: Sequence[MeterSpec]
+
+
 def write_configuration(
     directory: Path,
     device: str,
@@ -55,13 +63,26 @@ def write_configuration(
 ) -> Path:
     """gateway.toml and keys.toml for a gateway with one port, `device`, and these meters; `sections` are the
     others. The path of gateway.toml."""
-    settings = [_table(f"[{name}]", values) for name, values in sections.items()]
-    settings.append(_table("[[ports]]", {"name": "rs485-1", "kind": "rs485", "device": device, "baud": baud}))
-    secrets = []
-    for number, spec in enumerate(specs):
-        described = {
+    port = {"name": "rs485-1", "kind": "rs485", "device": device, "baud": baud}
+    return write(directory, [Site(port, specs)], sections)
+
+
+def write(directory: Path, sites: Sequence[Site], sections: Mapping[str, Mapping[str, object]]) -> Path:
+    """The same with several ports. keys.toml comes last: where it is, everything is."""
+    head = [settings(f"[{name}]", values) for name, values in sections.items()]
+    (directory / "gateway.toml").write_text("\n".join([*head, described(sites)]), "utf-8")
+    _write_keys(directory, sites)
+    return directory / "gateway.toml"
+
+
+def described(sites: Sequence[Site]) -> str:
+    """Ports, meters and their profile, as they stand in a configuration; ids count over all ports."""
+    text = [settings("[[ports]]", site.port) for site in sites]
+    here = [(site.port["name"], spec) for site in sites for spec in site.specs]
+    for number, (port, spec) in enumerate(here):
+        meter = {
             "id": meter_id(number),
-            "port": "rs485-1",
+            "port": port,
             "physical_address": spec.address.lower,
             "logical_address": spec.address.upper,
             "client": spec.client,
@@ -70,23 +91,29 @@ def write_configuration(
             "logical_device_name": spec.logical_device_name,
             "profile": "virtual",
         }
-        settings.append(_table("[[meters]]", described))
-        keys = {
-            "encryption_key": spec.keys.encryption_key.hex(),
-            "authentication_key": spec.keys.authentication_key.hex(),
-        }
-        secrets.append(_table(f"[meters.{meter_id(number)}]", keys))
-    settings.append(_table("[profiles.virtual]", PROFILE))
-    (directory / "gateway.toml").write_text("\n".join(settings), "utf-8")
+        text.append(settings("[[meters]]", {key: value for key, value in meter.items() if value is not None}))
+    text.append(settings("[profiles.virtual]", PROFILE))
+    return "\n".join(text)
+
+
+def _write_keys(directory: Path, sites: Sequence[Site]) -> None:
+    specs = [spec for site in sites for spec in site.specs]
     with open(directory / "keys.toml", "w", encoding="utf-8", opener=_private) as file:
-        file.write("\n".join(secrets))
-    return directory / "gateway.toml"
+        for number, spec in enumerate(specs):
+            keys = spec.keys
+            secrets = {
+                "encryption_key": keys.encryption_key.hex(),
+                "authentication_key": keys.authentication_key.hex(),
+                "password": keys.password.decode(),
+            }
+            if present := {name: secret for name, secret in secrets.items() if secret}:
+                file.write(settings(f"[meters.{meter_id(number)}]", present) + "\n")
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _table(head: str, values: Mapping[str, object]) -> str:
-    """JSON's texts, numbers, booleans and lists of them are TOML's as well."""
+def settings(head: str, values: Mapping[str, object]) -> str:
+    """A section of TOML. JSON's texts, numbers, booleans and lists of them are TOML's as well."""
     return "\n".join([head, *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""])
