@@ -106,13 +106,17 @@ class EchoFilter(Port):
         return flag + octets if flag == FLAG != octets[:1] else octets
 
     def _note_copy(self, *, whole: bool) -> None:
+        self._echoes = True
         if whole:
             self.copies += 1
+            if self.copies == 1:
+                log.info("%s gives back what is sent: copies are dropped", self._name)
         else:
             self.broken += 1
-        if not self._echoes:
-            self._echoes = True
-            log.info("%s gives back what is sent: copies are dropped", self._name)
+            if self.broken == 1:
+                log.warning(
+                    "%s gives back what is sent, cut or damaged: is it wired and seated well?", self._name
+                )
 
 
 def _alike(sent: bytes, octets: bytes) -> int:

@@ -169,3 +169,14 @@ def test_what_was_discarded_or_sent_at_another_rate_comes_back_no_more(echoing):
         echoing.port.write(REQUEST)
         forget()
         assert echoing.hear(REQUEST[:3] + ANSWER) == REQUEST[:3] + ANSWER
+
+
+def test_what_a_line_does_is_said_once(line, caplog):
+    caplog.set_level("INFO", "gateway.link.echo")
+    for _ in range(3):
+        line.exchange(REQUEST, REQUEST, ANSWER)
+        line.exchange(REQUEST, REQUEST[:20], ANSWER)
+    assert [record.getMessage() for record in caplog.records] == [
+        "bus gives back what is sent: copies are dropped",
+        "bus gives back what is sent, cut or damaged: is it wired and seated well?",
+    ]

@@ -66,6 +66,15 @@ def test_the_keys_beside_them_fit(tmp_path):
     assert set(config.load(tmp_path / "gateway.toml").keys) == {"MTR0201", "MTR0202"}
 
 
+def test_every_line_of_the_wiring_page_can_be_configured_so(tmp_path):
+    blocks = re.findall(r"```toml\n(.+?)```", (ROOT / "docs" / "wiring.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "gateway.toml").write_text("\n".join(blocks))
+    ports = {port.name: port for port in config.load(tmp_path / "gateway.toml").ports}
+    assert {port.kind for port in ports.values()} == set(PortKind)
+    assert {port.device.partition(":")[0] for port in ports.values()} > {"rfc2217", "socket"}
+    assert ports["probe"].mode_e
+
+
 def test_every_key_stands_in_the_manual_page(monkeypatch: pytest.MonkeyPatch):
     asked = keys_asked_for(monkeypatch)
     page = (ROOT / "debian" / "gateway.toml.5").read_text("utf-8")
