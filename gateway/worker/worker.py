@@ -207,6 +207,7 @@ class Worker:
             run = self._begin(job)
             if run is not None:
                 return run
+        self._queued_priority()  # and with it when to look again
         return None
 
     def _campaign_of(self, job: Job) -> Campaign:

@@ -332,6 +332,21 @@ def test_another_meter_that_answers_after_activation_is_not_taken_for_the_update
     assert "SIM0000000000002" in world.job()["message"]
 
 
+def test_a_job_that_cannot_begin_leaves_the_others_their_time(disk):
+    """After a restart one meter's next try lies ahead, and the other's image is gone."""
+    world = two(disk, first={"faults": Faults(ignores_snrm_parameters=True)})
+    world.submit("c1", targets=["MTR1"])
+    world.run(lambda: world.job("MTR1").get("tries") == 4)
+    world.submit("c2", targets=["MTR2"])
+    world.run(lambda: sent(world, "MTR2") == 3)
+    for image in (disk / "images").iterdir():
+        image.unlink()
+    world.shut_down()
+    for campaign_id, meter_id in (("c2", "MTR2"), ("c1", "MTR1")):
+        world.run_until_told(campaign_id)
+        assert world.job(meter_id, campaign_id)["state"] == "failed"
+
+
 # -- errors that leave a step ---------------------------------------------------------------------------------
 
 
