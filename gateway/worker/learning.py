@@ -9,14 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gateway.clock import Clock
+from gateway.errors import MeterError, SilentError
 from gateway.link.session import Session
 from gateway.model import Meter, PortSettings, Tuning
 from gateway.store import Store
 from gateway.wire.tuning import Limits, gentler, habit, patient
 
 HOLDS = timedelta(days=7)
-CERTAIN_TRIES = 2
-"""So many failures in a row without progress are no accident."""
+CERTAIN_LOSSES = 2
+"""So many lost requests without progress between them are no accident."""
 
 
 class Learning:
@@ -26,6 +27,8 @@ class Learning:
         self._settings = settings
         self._store = store
         self._clock = clock
+        self._lost: dict[str, int] = {}
+        """Demanding requests of each meter that were lost since its last progress."""
 
     def limits(self, meter: Meter) -> Limits:
         """What to propose to this meter: its profile, or less."""
@@ -41,15 +44,19 @@ class Learning:
             limits = self.limits(meter)._replace(snrm_parameters=False)
             self._save(meter, limits, "it refuses an SNRM with parameters and takes one without")
 
-    def note_failure(self, meter: Meter, session: Session, tries: int) -> None:
-        """An exchange failed, for the `tries`-th time in a row without progress."""
+    def note_failure(self, meter: Meter, session: Session, error: MeterError, tries: int) -> None:
+        """An exchange failed, for the `tries`-th time in a row without progress; not all of them for the same
+        reason."""
         request = session.request
-        if not request.demanding or (tries < CERTAIN_TRIES and not session.untaken):
+        if not isinstance(error, SilentError) or not request.demanding:
+            return
+        lost = self._lost[meter.id] = 1 if tries <= 1 else self._lost.get(meter.id, 0) + 1
+        if lost < CERTAIN_LOSSES and not session.untaken:
             return
         limits = gentler(self.limits(meter), request)
         if limits is not None:
-            lost = f"frames of {request.longest_info} octets, {request.together} in a row"
-            self._save(meter, limits, f"no answer to {lost}: from now on {_worded(limits)}")
+            frames = f"frames of {request.longest_info} octets, {request.together} in a row"
+            self._save(meter, limits, f"no answer to {frames}: from now on {_worded(limits)}")
 
     def note_habit(self, meter: Meter, session: Session) -> bool:
         """Where it had to be asked again and again, and why, what to do about it; True: there is something."""

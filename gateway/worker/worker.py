@@ -342,7 +342,7 @@ class Worker:
                 return f"{error.message}, which may be after a pause"
             sentence = run.fail(error)
             if session is not None:
-                self._learning.note_failure(run.meter, session, run.job.tries)
+                self._learning.note_failure(run.meter, session, error, run.job.tries)
             return sentence
         self._sessions.used(meter_id)
         if session is not None and not run.keeps_line and self._learning.note_habit(run.meter, session):
