@@ -11,6 +11,7 @@ printed as it is.
     ports       ports_in_parallel    the same on sixteen ptys
     interleave  interleave_gain      eight meters that verify and restart for long, on virtual time
     idle        start_to_ready_s     the daemon with 100 meters; rss_mib as well
+    log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well

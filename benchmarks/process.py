@@ -122,6 +122,15 @@ class Gateway:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
+    def logged_bytes(self) -> int:
+        """What it has logged so far."""
+        return self._log.stat().st_size
+
+    def disk_write_bytes(self) -> int:
+        """What it has made the kernel write to disks so far (proc(5))."""
+        counts = Path(f"/proc/{self._process.pid}/io").read_text()
+        return int(counts.partition("\nwrite_bytes:")[2].split()[0])
+
     def store_image(self, image: bytes) -> str:
         """Hand over an image; its digest."""
         with tempfile.TemporaryFile() as file, Client(self._socket) as client:

@@ -20,6 +20,10 @@ from gateway.model import StepReport
 BEAT_S = 5.0
 """An idle actor shows life this often."""
 _AFTER_ERROR_S = 10.0
+_TELL_AGAIN_S = 3600.0
+"""An error that comes and goes for weeks is told once an hour."""
+_TOLD_LIMIT = 8
+"""How many different ones are told in that time."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,9 @@ class ActorThread:
         self._bell = board.bell(name)
         self._hears_bell = hears_bell
         self._stopping = threading.Event()
-        self._last_error = self._last_sentence = ""
+        self._last_sentence = ""
+        self._told: dict[str, float] = {}
+        """When each error was told, by its message."""
         # A daemon thread: one that hangs in a system call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -91,18 +97,24 @@ class ActorThread:
         try:
             report = self._actor.step()
         except GatewayError as error:
-            if error.message != self._last_error:
+            if self._is_news(error.message):
                 sentence = f"{error.code}: {error.message}. {error.advice}"
                 fields = {"CODE": error.code}
                 log.error("%s: %s", self.name, sentence, extra={"fields": fields})  # noqa: TRY400 (what, not where)
-            self._last_error = error.message
             self._rest(self._clock.monotonic() + _AFTER_ERROR_S, self._stopping)
             return
-        self._last_error = ""
         if report.sentence != self._last_sentence:
             self._last_sentence = report.sentence
             log.debug("%s: %s", self.name, report.sentence)
         self._rest(report.wake_at, self._bell)
+
+    def _is_news(self, message: str) -> bool:
+        now = self._clock.monotonic()
+        self._told = {told: at for told, at in self._told.items() if now - at < _TELL_AGAIN_S}
+        if message in self._told or len(self._told) >= _TOLD_LIMIT:
+            return False
+        self._told[message] = now
+        return True
 
     def _rest(self, wake_at: float | None, until: threading.Event) -> None:
         """Wait for the event or the moment (None: for the event alone), with a sign of life now and then."""

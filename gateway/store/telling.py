@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +18,16 @@ from typing import Any
 from gateway.board import UPLINK, Board
 from gateway.clock import EARLIEST, Clock
 from gateway.errors import ADVICE, Code
-from gateway.model import CampaignState, JobState, OutboxRow, Reply
+from gateway.model import TERMINAL_JOB, CampaignState, JobState, OutboxRow, Reply
 from gateway.store.counters import Counters
 from gateway.store.documents import Document, encoded, event_document, reply_document
 from gateway.store.rows import Sql, insert, moment_text
 
 EVENTS_KEPT = timedelta(days=90)
 """How long `event.list` can look back (contract)."""
+
+LINES_OF_A_JOB = 40
+"""In the log, until its end; one that nothing disturbs has eight."""
 
 GATEWAY = "gateway"
 """Who, in an event of the gateway itself."""
@@ -51,6 +55,8 @@ class Telling(Counters):
         self._base = f"{root}/{gateway_id}" if gateway_id else ""
         self._outbox_limit_bytes = outbox_limit_bytes
         self._outbox_used_bytes: int | None = None
+        self._lines_of_job: Counter[tuple[str, str]] = Counter()
+        """Of open jobs, in this process."""
         super().__init__(state_dir, clock, board)
         if self.set_aside:
             with self._transaction() as database:
@@ -147,7 +153,25 @@ class Telling(Counters):
         )
         if self._base:
             self._send(database, f"{self._base}/event", document)
-        self._to_log.append((_line(document), _fields(document)))
+        if self._deserves_a_line(campaign_id, meter_id, state):
+            self._to_log.append((_line(document), _fields(document)))
+
+    def _deserves_a_line(
+        self, campaign_id: str | None, meter_id: str | None, state: CampaignState | JobState | None
+    ) -> bool:
+        """Events are for the audit, which has its own place; the log may not be filled by one meter that comes and goes
+        for days. The end of a job is always told."""
+        if campaign_id is None or meter_id is None:
+            return True
+        job = (campaign_id, meter_id)
+        if state in TERMINAL_JOB:
+            self._lines_of_job.pop(job, None)
+            return True
+        self._lines_of_job[job] += 1
+        if self._lines_of_job[job] == LINES_OF_A_JOB + 1:
+            last = f"{meter_id}, campaign {campaign_id}: {LINES_OF_A_JOB} changes are told, the others are in the audit"
+            self._to_log.append((last, {"METER": meter_id, "CAMPAIGN": campaign_id}))
+        return self._lines_of_job[job] <= LINES_OF_A_JOB
 
     def _snapshot(self, database: sqlite3.Connection, topic: str, document: Mapping[str, Any]) -> None:
         """Put a retained snapshot at the end of the outbox, in place of an older one that still waits there."""

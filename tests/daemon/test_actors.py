@@ -108,6 +108,18 @@ def test_a_full_disk_is_told_once_and_tried_again(run, board, monkeypatch, caplo
     assert not run.ended
 
 
+@pytest.mark.parametrize(
+    ("messages", "told"), [(["the disk is full"] * 30, 1), ([f"error {number}" for number in range(30)], 8)],
+    ids=["the same", "always another"],
+)  # fmt: skip
+def test_errors_that_come_and_go_do_not_fill_the_log(run, monkeypatch, caplog, messages, told):
+    monkeypatch.setattr(actors, "_AFTER_ERROR_S", 0.0)
+    actor = Scripted(*[todo for message in messages for todo in (StoreError(message), 0.0)])
+    run(actor)
+    eventually(lambda: not actor.script)
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == told
+
+
 def test_a_bug_is_logged_with_its_traceback_and_ends_the_actor(run, board, caplog):
     closed = []
     actor = Scripted(ZeroDivisionError("a bug"))

@@ -176,15 +176,17 @@ def test_a_read_that_waits_for_a_port_that_goes_is_answered(launch):
     gateway = launch(response_timeout="4s")
     # A meter that hangs keeps its line, so that the second read waits.
     gateway.meters[0].reboot(time.time() + 1e6)
-    with Client(gateway.socket) as client:
-        ids = [client._send("meter.probe", {"meter": meter}, None) for meter in ("MTR0001", "MTR0002")]
-        assert [client._reply(cmd_id, PATIENCE_S)["status"] for cmd_id in ids] == ["accepted"] * 2
+    with Client(gateway.socket) as first, Client(gateway.socket) as second:
+        asked = [(first, "MTR0001"), (second, "MTR0002")]
+        waiting = [(client, client._send("meter.probe", {"meter": meter}, None)) for client, meter in asked]
+        for client, cmd_id in waiting:
+            assert client._reply(cmd_id, PATIENCE_S)["status"] == "accepted"
         edit(gateway, "rs485-1", "rs485-2")
         assert ask(gateway, "agent.reload")["applied"] == ["port rs485-1 removed", "port rs485-2 added"]
-        with pytest.raises(RefusedError, match="does not answer"):
-            client._reply(ids[0], PATIENCE_S)
-        with pytest.raises(RefusedError, match="MTR0002 is no longer configured on port rs485-1"):
-            client._reply(ids[1], PATIENCE_S)
+        expected = ["does not answer", "MTR0002 is no longer configured on port rs485-1"]
+        for (client, cmd_id), words in zip(waiting, expected, strict=True):
+            with pytest.raises(RefusedError, match=words):
+                client._reply(cmd_id, PATIENCE_S)
     assert gateway.stop() == 0
 
 
