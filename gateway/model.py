@@ -87,6 +87,13 @@ class HlsCounter(StrEnum):
     OUTER_FIRST = "outer-first"
 
 
+class BroadcastFraming(StrEnum):
+    """How ciphered blocks go to a whole bus: glo-action-request, or general-glo-ciphering with the sender's title."""
+
+    GLO = "glo"
+    GENERAL_GLO = "general-glo"
+
+
 @dataclass(frozen=True, slots=True)
 class PortSettings:
     """A line of this gateway. `device` for serial kinds: a path, or "rfc2217://host:port" or "socket://host:port";
@@ -135,6 +142,14 @@ class Profile:
     hls_counter: HlsCounter = HlsCounter.INNER_FIRST
     optical_delay_before_ack_s: float = 0.15
     optical_delay_after_ack_s: float = 0.2
+    broadcast: bool = False
+    """May take part in broadcast delivery."""
+    broadcast_client: int = 102
+    broadcast_framing: BroadcastFraming = BroadcastFraming.GLO
+    broadcast_gap_s: float = 0.02
+    """The line is left alone so long after each frame of a broadcast."""
+    broadcast_max_info: int = 128
+    """Octets of information that the model takes in one UI frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,7 @@ class MeterKeys:
     authentication_key: bytes = field(default=b"", repr=False)
     password: bytes = field(default=b"", repr=False)
     initial_counter: int | None = None
+    broadcast_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +300,16 @@ class ImageTransferStatus(IntEnum):
 DEFAULT_PRIORITY = 5
 
 
+class Delivery(StrEnum):
+    """How the blocks of an order go to its meters."""
+
+    UNICAST = "unicast"
+    BROADCAST = "broadcast"
+    """To all of a bus at once, and every meter is configured for that."""
+    AUTO = "auto"
+    """By broadcast where two or more can take it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """An order: one image into some meters."""
@@ -304,6 +330,7 @@ class Campaign:
     take_over: bool = False
     priority: int = DEFAULT_PRIORITY
     """0 to 9; a higher one has the line first."""
+    delivery: Delivery = Delivery.UNICAST
     state: CampaignState = CampaignState.ACCEPTED
     code: Code | None = None
     message: str = ""
@@ -356,6 +383,10 @@ class Job:
     blocks_total: int = 0
     blocks_sent: int = 0
     blocks_resent: int = 0
+    blocks_broadcast: int = 0
+    """Of those sent, how many went to others with the same frame."""
+    delivery: str = ""
+    """How it is served: "unicast" or "broadcast", and why or how far; empty until blocks go."""
     version_before: str = ""
     version_after: str = ""
     started_at: datetime | None = None

@@ -6,6 +6,7 @@ their lines can fail.
     history    what happened to a meter                          `History`, `Event`, `What`
     meter      links + associations + objects, with power        `VirtualMeter`
       link         secondary station of HDLC
+      broadcast    what is said to all stations
       association  AARQ to RLRQ, HLS, ciphering, counters
       services     GET, SET, ACTION on
       objects      what a meter has, of it

@@ -68,6 +68,8 @@ class Counters:
     """The highest that the client has used under the global key."""
     own: int
     """The highest that the meter has used."""
+    broadcast: int = 0
+    """The highest that was used under the broadcast key."""
 
     def next_own(self) -> int:
         self.own += 1

@@ -214,6 +214,9 @@ class Faults:
     frmr_on_repeat: bool = False
     """FRMR to an I-frame that came before."""
 
+    broadcasts_missed: float = 0.0
+    """Probability that a frame to all stations is not heard by this meter."""
+
     # -- security
     silent_refusals: bool = False
     """Nothing instead of an exception for a wrong tag, policy or counter."""

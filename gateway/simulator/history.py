@@ -26,6 +26,8 @@ class What(StrEnum):
     """Method 1 was taken (image size)."""
     BLOCK = "block"
     """A block was acknowledged with success, kept or not (block number)."""
+    BROADCAST = "broadcast"
+    """A frame to all stations was heard (1: it had a block for this meter, 0: it was discarded)."""
     VERIFY = "verify"
     """Method 3 was invoked (a6 before)."""
     VERIFIED = "verified"

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from gateway.errors import LinkLostError
 from gateway.model import Framing
+from gateway.simulator.broadcast import for_all
 from gateway.simulator.faults import Echo, Faults, Talk, dice
 from gateway.simulator.link import Sent
 from gateway.simulator.meter import VirtualMeter
@@ -316,8 +317,13 @@ class _HdlcMeters:
         answers: list[tuple[Speaker, list[Sent]]] = []
         for event in self._reader.feed(burst.octets):
             # A damaged frame is no frame: the client has to ask again.
-            if isinstance(event, Frame) and (addressed := self._speakers.get(event.destination)):
+            if not isinstance(event, Frame):
+                continue
+            if addressed := self._speakers.get(event.destination):
                 answers += [(speaker, speaker.meter.hear(event, burst.end_s)) for speaker in addressed]
+            elif for_all(event.destination):
+                for speaker in (speaker for speakers in self._speakers.values() for speaker in speakers):
+                    speaker.meter.hear_all(event, burst.end_s)
         return answers
 
     def hang_up(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from gateway.model import ImageTransferStatus
 from gateway.simulator.association import Counters, Door, MeterAssociation
+from gateway.simulator.broadcast import BroadcastEar
 from gateway.simulator.faults import NONE, Faults, Mishap, Then, dice
 from gateway.simulator.history import History, What
 from gateway.simulator.image import ImageTransfer, Outcome
@@ -36,6 +38,8 @@ class VirtualMeter:
         self._objects = Objects(spec, self.image, self.history, lambda: self.counters.client)
         self._challenges = dice(seed, f"{name} challenges")
         self._replies = dice(seed, f"{name} replies")
+        self._ear = BroadcastEar(spec, self.counters)
+        self._broadcasts = dice(seed, f"{name} broadcasts")
         self._links: dict[int, SecondaryLink] = {}
         self._associations: dict[int, MeterAssociation] = {}
         self._outcome = _NOTHING
@@ -82,6 +86,18 @@ class VirtualMeter:
             self.history.note(now_s, What.LINK, frame.source.upper)
         asked = frame.type is FrameType.I
         return self._after(before, sent, now_s, executed=asked)
+
+    def hear_all(self, frame: Frame, now_s: float) -> None:
+        """A sound frame to all stations: nobody answers it, whatever it does."""
+        if not self._listens(now_s) or self._broadcasts.random() < self._faults.broadcasts_missed:
+            return
+        before = self._mishap_counts()
+        request = self._ear.understand(frame)
+        taken = request is not None and self.image.status is ImageTransferStatus.INITIATED
+        self.history.note(now_s, What.BROADCAST, taken)
+        if request is not None and taken:
+            self._objects.invoke(request.method, request.data, now_s, public=False)
+        self._after(before, [], now_s, executed=False)
 
     def _link(self, frame: Frame) -> SecondaryLink:
         spec, client = self.spec, frame.source.upper

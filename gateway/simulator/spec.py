@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from gateway.model import Authentication, HlsCounter, IdentifierSource, MeterKeys, Security
+from gateway.model import Authentication, BroadcastFraming, HlsCounter, IdentifierSource, MeterKeys, Security
 from gateway.wire.hdlc import Address
 
 PUBLIC_CLIENT = 16
@@ -51,6 +51,13 @@ class MeterSpec:
     response_s: float = 0.02
     inactivity_s: float = 120.0
     """The link is dropped after so long a silence; 0: never."""
+
+    # -- what is said to all meters of a line
+    broadcast_client: int = 0
+    """The only client whose broadcasts it takes; 0: none. Ciphered, it knows the sender by `client_title`."""
+    broadcast_framing: BroadcastFraming = BroadcastFraming.GLO
+    broadcast_max_info: int = 128
+    """Octets of information that it takes in a UI frame."""
 
     # -- its firmware
     firmware_object: str = "1-0:0.2.0.255"

@@ -29,10 +29,11 @@ END = 2**32
 """Invocation counters have 32 bits (Green Book, security suite 0: the IV is system title and counter)."""
 
 
-def key_name(keys: MeterKeys, system_title: bytes) -> str:
+def key_name(key: bytes, system_title: bytes) -> str:
     """What counters are kept under: the key itself, and who uses it, not the meter. Two meters with one key share a
-    sequence, and a meter with a new name goes on with its old one; either way no nonce comes twice."""
-    return f"key-{hashlib.sha256(system_title + keys.encryption_key).hexdigest()[:32]}"
+    sequence, and a meter with a new name goes on with its old one; either way no nonce comes twice. The name of a
+    broadcast key stands for the meter's id wherever a counter is asked for."""
+    return f"key-{hashlib.sha256(system_title + key).hexdigest()[:32]}"
 
 
 class Counters(Database):
@@ -47,7 +48,9 @@ class Counters(Database):
     def name_keys(self, keys: Mapping[str, MeterKeys], system_title: bytes) -> None:
         """At start: which meters share a key, and so a sequence of counters. A meter without a key has its own."""
         self._key_names = {
-            meter_id: key_name(own, system_title) for meter_id, own in keys.items() if own.encryption_key
+            meter_id: key_name(own.encryption_key, system_title)
+            for meter_id, own in keys.items()
+            if own.encryption_key
         }
 
     def counter(self, meter_id: str) -> int | None:

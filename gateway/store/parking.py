@@ -93,6 +93,22 @@ class Parking(Campaigns):
 
             self._raise_to(meter_id, value, tell)
 
+    def seed_broadcast_counter(self, key: str, value: int, *, port: str) -> None:
+        """`value` is the next counter that may be used under the broadcast key of this name (`key_name`), as the time
+        of day says; ignored where a higher one is known. Raises CounterSpentError above `HIGHEST_SEED`."""
+        with self._writing:
+            known = self.counter(key)
+            if known is not None and value <= known:
+                return
+            if value > HIGHEST_SEED:
+                raise CounterSpentError(f"{value} for a broadcast key, at most {HIGHEST_SEED} is accepted")
+            message = f"for a broadcast key, from the time of day: {_step(known, value)}"
+
+            def tell(database: sqlite3.Connection) -> None:
+                self._event(database, "counter", port=port, message=message)
+
+            self._raise_to(key, value, tell)
+
     # -- the desk's side --------------------------------------------------------------------------------------
 
     def adopt_counter(self, command: Command, meter_id: str, value: int, *, port: str | None = None) -> Reply:

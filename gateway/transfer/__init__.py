@@ -1,6 +1,7 @@
 """What next? The whole Image Transfer procedure (Blue Book, class 18) as pure decisions.
 
-`steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `blocks.py` counts.
+`steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `blocks.py` counts;
+`broadcast.py` says who takes blocks together with others.
 Nothing here talks to a meter, reads a clock or writes to a disk: the worker does, and shows the result.
 """
 

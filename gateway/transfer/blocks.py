@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class BlockSet:
     """Blocks 0 to `total` - 1 that somebody has. Block 0 is the most significant bit of the first octet, as in
@@ -57,3 +59,13 @@ class BlockSet:
         mine = int.from_bytes(self._bits, "big")
         theirs = int.from_bytes(other._bits, "big")
         return (theirs & ~mine).bit_count()
+
+
+def missing_somewhere(sets: Iterable[BlockSet]) -> list[int]:
+    """The blocks that at least one of these sets of equal size has not, in rising order."""
+    everywhere, total = -1, 0
+    for blocks in sets:
+        everywhere &= int.from_bytes(bytes(blocks), "big")
+        total = blocks.total
+    width = (total + 7) // 8 * 8
+    return [block for block in range(total) if not everywhere >> (width - 1 - block) & 1]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from support.desk import Fuse, PowerCut, memory_directory, open_fused, open_store
 
 from gateway.errors import CounterSpentError, StateError
+from gateway.model import MeterKeys
 from gateway.simulator.clock import VirtualClock
-from gateway.store.counters import END, read_counters
+from gateway.store.counters import END, key_name, read_counters
 from gateway.store.parking import HIGHEST_SEED
 
 METER = "MTR1"
@@ -41,6 +42,37 @@ def test_a_seed_never_leads_back(tmp_path, clock):
     assert store.counter(METER) == 500
     store.seed_counter(METER, 900)
     assert store.counter(METER) == 900
+    store.close()
+
+
+def test_a_broadcast_key_has_a_sequence_of_its_own_and_of_each_gateway(tmp_path, clock):
+    key = key_name(bytes(16), b"MGW\0\0\0\0\1")
+    store = open_store(tmp_path, clock)
+    store.seed_counter(METER, 7)
+    store.seed_broadcast_counter(key, 217_000_000, port="bus")
+    store.seed_broadcast_counter(key, 216_000_000, port="bus")
+    assert store.reserve_counters(key, 3) == 217_000_000
+    assert store.counter(METER) == 7
+    with pytest.raises(CounterSpentError):
+        store.seed_broadcast_counter(key, HIGHEST_SEED + 1, port="bus")
+    store.close()
+    again = open_store(tmp_path, clock)
+    assert again.counter(key) == 217_000_003
+    again.close()
+    assert (
+        len({key, key_name(bytes(16), b"MGW\0\0\0\0\2"), key_name(b"another key 1234", b"MGW\0\0\0\0\1")})
+        == 3
+    )
+
+
+def test_a_broadcast_key_that_is_a_meters_key_as_well_shares_its_sequence(tmp_path, clock):
+    store = open_store(tmp_path, clock)
+    title = b"MGW\0\0\0\0\1"
+    store.name_keys({METER: MeterKeys(bytes(16))}, title)
+    store.seed_counter(METER, 7)
+    store.seed_broadcast_counter(key_name(bytes(16), title), 1000, port="bus")
+    assert store.reserve_counters(METER, 1) == 1000
+    assert store.reserve_counters(key_name(bytes(16), title), 1) == 1001
     store.close()
 
 
