@@ -14,6 +14,7 @@ from gateway.cli.client import Client, Document
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, safe, say_json, table
 from gateway.cli.watch import job_sentence, watch_campaign
+from gateway.model import Delivery
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -24,6 +25,11 @@ def _order_options(command: C) -> C:
     for option in (
         click.option(
             "--priority", type=click.IntRange(0, 9), help="The line serves higher ones first; default: 5."
+        ),
+        click.option(
+            "--delivery",
+            type=click.Choice([*Delivery]),
+            help="How blocks go to the meters; default: unicast.",
         ),
         click.option("--take-over", is_flag=True, help="Go on even where somebody else began a transfer."),
         click.option("--firmware-object", help="Where the version is read, e.g. 1-1:0.2.0.255."),
@@ -198,17 +204,22 @@ def _campaign_text(one: Document, jobs: list[Document]) -> str:
         ("from", one["image"]["url"] or "stored here"),
         ("identifier", one["identifier"]),
         ("expected", one["expect_version"] or "a version that differs"),
+        ("delivery", one["delivery"]),
         ("created", one["created_at"]),
         ("finished", one["finished_at"] or "-"),
     ]
     if one["code"]:
         facts += [("code", f"{one['code']}: {one['message']}"), ("advice", one["advice"])]
-    lines = [table(facts), "", table([(job["meter"], job["port"], job_sentence(job)) for job in jobs])]
+    lines = [table(facts), "", table([_job_row(job) for job in jobs])]
     for job in jobs:
         if job["advice"]:
             lines += ["", f"{job['meter']}: {job['advice']}"]
             lines += [f"  {safe(job['detail'])}"] if job["detail"] else []
     return "\n".join(lines)
+
+
+def _job_row(job: Document) -> tuple[str, ...]:
+    return job["meter"], job["port"], job_sentence(job), job["delivery"]
 
 
 @campaign.command("watch")

@@ -19,6 +19,7 @@ from gateway.model import (
     A7Policy,
     Authentication,
     BitmapOrder,
+    BroadcastFraming,
     CommandSettings,
     Config,
     FirmwareSettings,
@@ -219,9 +220,15 @@ def _profile(name: str, table: Table) -> Profile:
         optical_delay_after_ack_s=table.read(
             "optical_delay_after_ack", v.duration("0s", "10s"), known.optical_delay_after_ack_s
         ),
+        broadcast=table.read("broadcast", v.BOOLEAN, known.broadcast),
+        broadcast_client=table.read("broadcast_client", v.integer(1, 127), known.broadcast_client),
+        broadcast_framing=table.read(
+            "broadcast_framing", v.choice(BroadcastFraming), known.broadcast_framing
+        ),
+        broadcast_gap_s=table.read("broadcast_gap", v.duration("0s", "1min"), known.broadcast_gap_s),
+        broadcast_max_info=table.read("broadcast_max_info", v.integer(32, 2030), known.broadcast_max_info),
     )
     table.later(
-        broadcast=False, broadcast_client=102, broadcast_framing="glo", broadcast_gap="20ms", broadcast_max_info=128,
         health_checks=[],
     )  # fmt: skip
     table.finish()
@@ -305,8 +312,8 @@ def _meter_keys(table: Table) -> MeterKeys:
         authentication_key=table.read("authentication_key", v.octets(16), b""),
         password=table.read("password", v.PASSWORD, b""),
         initial_counter=counter if "initial_counter" in table else None,
+        broadcast_key=table.read("broadcast_key", v.octets(16), b""),
     )
-    table.later(broadcast_key=None)
     table.finish()
     return keys
 

@@ -12,20 +12,24 @@ from gateway.model import (
     Campaign,
     CampaignState,
     Config,
+    Delivery,
     FirmwareSettings,
     Image,
     Job,
     Meter,
+    MeterKeys,
+    PortSettings,
     Trust,
 )
 from gateway.supply.fetch import check_url
 from gateway.supply.images import ImageStore
+from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
+from gateway.wire.broadcast import largest_block
 
 # What the contract names and is not built yet: only the value that changes nothing is taken (E_SCHEMA otherwise).
 _NOT_YET: dict[str, tuple[Any, ...]] = {
     "window": (),
     "activation": ({"when": "immediately"},),
-    "delivery": ("unicast",),
     "canary": (0,),
     "canary_soak": (),
     "wave": (0,),
@@ -56,6 +60,7 @@ def read_order(
         firmware_object=args.get("firmware_object", ""),
         take_over=args.get("take_over", False),
         priority=args.get("priority", DEFAULT_PRIORITY),
+        delivery=_delivery(args, meters, config),
         state=CampaignState.READY if stored else CampaignState.ACCEPTED,
     )
     return campaign, tuple(Job(campaign.id, meter.id, meter.port) for meter in meters)
@@ -107,6 +112,30 @@ def _identifier(text: str) -> bytes:
     if not octets:
         raise SchemaError("args.identifier: expected pairs of hex digits after hex:")
     return octets
+
+
+def _delivery(args: Mapping[str, Any], meters: Sequence[Meter], config: Config) -> Delivery:
+    """Raises SchemaError where `broadcast` names a meter that can never take it as it is configured."""
+    delivery = Delivery(args.get("delivery", Delivery.UNICAST))
+    if delivery is not Delivery.BROADCAST:
+        return delivery
+    ports = {port.name: port for port in config.ports}
+    unable = [
+        f"{meter.id} ({reason})"
+        for meter in meters
+        if (reason := _unable(meter, config.keys.get(meter.id, MeterKeys()), ports[meter.port]))
+    ]
+    if unable:
+        more = f" and {len(unable) - 10} more" if len(unable) > 10 else ""
+        found = f"{', '.join(unable[:10])}{more}"
+        raise SchemaError(f"args.delivery: found meters that can take no broadcast, expected auto: {found}")
+    return delivery
+
+
+def _unable(meter: Meter, keys: MeterKeys, port: PortSettings) -> str:
+    """A block size that only the meter knows is looked at when it has told it."""
+    fixed = meter.profile.block_size
+    return unable_to_hear_all(meter, keys, port) or does_not_fit(meter, fixed, largest_block(meter))
 
 
 def _targets(targets: Any, config: Config) -> Sequence[Meter]:

@@ -175,7 +175,7 @@ class Conversation:
         return SignOn(self._port, self._settings, self._meter, self._clock).sign_on(links)
 
     def _keep_time(self, baud: int) -> None:
-        self._line_octet_s = _seconds_per_octet(self._settings, baud)
+        self._line_octet_s = seconds_per_octet(self._settings, baud)
         self._expect_frames(self._limits.max_info)
         self._handshake_wait_s = self._settings.response_timeout_s + self._line_octet_s * HANDSHAKE_OCTETS
 
@@ -303,7 +303,7 @@ def _is_silence(error: BaseException) -> bool:
     return isinstance(error, SilentError) and not isinstance(error, LinkLostError)
 
 
-def _seconds_per_octet(settings: PortSettings, baud: int) -> float:
+def seconds_per_octet(settings: PortSettings, baud: int) -> float:
     """Start, eight data and stop bit, and the parity bit where there is one."""
     if settings.kind is PortKind.TCP:
         return 0.0

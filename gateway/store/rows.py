@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
-from gateway.model import Campaign, CampaignState, Job, JobState, Parked, TransferRecord, Tuning
+from gateway.model import (
+    Campaign,
+    CampaignState,
+    Delivery,
+    Job,
+    JobState,
+    Parked,
+    TransferRecord,
+    Tuning,
+)
 
 Sql = str | int | float | bytes | None
 
@@ -38,6 +47,7 @@ _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     bool: bool,
     Code: Code,
     CampaignState: CampaignState,
+    Delivery: Delivery,
     JobState: JobState,
     tuple[str, ...]: lambda text: tuple(json.loads(text)),
 }

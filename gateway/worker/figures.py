@@ -30,6 +30,8 @@ class Figures:
         self._port = port
         self._board = board
         self._clock = clock
+        self.of_all = Tally()
+        """What went to several meters at once; to be counted on."""
         self._tallies: dict[str, Tally] = {}
         self._posted: dict[str, int] = {}
         """Exchanges and polls of each meter when it was posted last."""
@@ -54,7 +56,7 @@ class Figures:
             if self._posted.get(meter_id) != spoken:
                 self._posted[meter_id] = spoken
                 self._board.post(("meter", meter_id), {"figures": self._document([tally])})
-        value = self._document(list(tallies.values())) | self._utilisation(now_s)
+        value = self._document([*tallies.values(), self.of_all]) | self._utilisation(now_s)
         self._board.post(("port", self._port), {"figures": value})
 
     def until_idle_s(self) -> float | None:
@@ -65,7 +67,7 @@ class Figures:
         return self._post_at_s if self._lately else newest_at_s + MINUTE_S
 
     def _utilisation(self, now_s: float) -> dict[str, float]:
-        busy_s = sum(tally.busy_s for tally in self._tallies.values())
+        busy_s = self.of_all.busy_s + sum(tally.busy_s for tally in self._tallies.values())
         self._busy.append((now_s, busy_s))
         while len(self._busy) > 1 and self._busy[1][0] <= now_s - HOUR_S:
             self._busy.popleft()

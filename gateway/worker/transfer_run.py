@@ -22,7 +22,7 @@ from gateway.errors import (
     SilentError,
 )
 from gateway.link.session import Session
-from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, Meter, TransferRecord
+from gateway.model import TERMINAL_JOB, Campaign, Delivery, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
 from gateway.store.documents import identifier_text
 from gateway.transfer import (
@@ -54,6 +54,7 @@ FIRST_AHEAD_BLOCKS = 16
 """How far the first checkpoint allows sending; later ones allow what was sent in CHECKPOINT_S."""
 PROGRESS_S = 0.5
 BUSY_BLOCK_S = 2.0
+NEVER_S = float("inf")
 MAX_BUSY_BLOCKS = 30
 
 _TEMPORARY_FAILURE = 2
@@ -81,8 +82,11 @@ class TransferRun:
         self.wake_at = clock.monotonic()
         self.keeps_line = False
         """The association may not be broken, whatever else waits for the line."""
+        self.held = False
+        """It may not begin yet, for the sake of others on the line."""
         self.image = image
         self.sha256 = campaign.sha256
+        self.campaign = campaign
         self._store = store
         self._board = board
         self._clock = clock
@@ -108,6 +112,7 @@ class TransferRun:
         """The most blocks that the meter had, or acknowledged, since initiate."""
         self._blocks_sent = job.blocks_sent
         self._blocks_resent = job.blocks_resent
+        self._blocks_broadcast = job.blocks_broadcast
 
     @property
     def key(self) -> tuple[str, str]:
@@ -188,6 +193,45 @@ class TransferRun:
         """Make durable what the meter acknowledged so far, before this process ends."""
         if not self.ended and self.view.record is not None and self.view.blocks is not None:
             self._save(record=self._with_blocks(self.view.record.ceiling))
+
+    # -- blocks that go to several meters at once (worker/broadcast.py) ------------------------------------------
+
+    def join(self, message: str) -> None:
+        """Wait for others until `look_again` or `part`; what its bitmap showed is durable."""
+        self.expect(-1, state=JobState.TRANSFERRING, code=None, message=message)
+        self.wake_at = NEVER_S
+
+    def expect(self, highest: int, **told: Any) -> None:
+        """Blocks up to `highest` may reach the meter from now on, durably (invariant 3); `told` changes the job."""
+        assert self.view.record is not None
+        record = self._with_blocks(max(self.view.record.ceiling, highest))
+        self._save(record=record, **told)
+        self.view.record = record
+
+    def overhears(self, number: int) -> None:
+        """A block leaves for others, and the meter may have it too."""
+        if self.view.sent is not None:
+            self.view.sent.add(number)
+
+    def is_sent(self, number: int, *, done: int) -> None:
+        """A block leaves for this meter and others; `done`: how many it has, if it hears them all."""
+        self.overhears(number)
+        self.view.now_s = self._clock.monotonic()
+        self._count(number)
+        self._blocks_broadcast += 1
+        if self.view.now_s - self._progress_at >= PROGRESS_S:
+            self._post_progress(done)
+
+    def look_again(self) -> None:
+        """Only its bitmap knows what the meter took."""
+        self.view.blocks = None
+        self.view.swept = False
+        self.wake_at = self._clock.monotonic()
+
+    def part(self, delivery: str) -> None:
+        """It is served by unicast from now on; `delivery` says why, or after what."""
+        self._save(state=JobState.TRANSFERRING, code=None, message="", delivery=delivery)
+        self.wake_at = self._clock.monotonic()
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -327,7 +371,7 @@ class TransferRun:
         view.swept = False
         self._count(number)
         if now_s - self._progress_at >= PROGRESS_S:
-            self._post_progress()
+            self._post_progress(view.blocks.count)
         return "sent a block"
 
     def _block_refused(self, number: int, result: int) -> str:
@@ -423,7 +467,8 @@ class TransferRun:
             ahead = max(ahead, int(self._rate_blocks / elapsed_s * CHECKPOINT_S * 1.25))
         ceiling = min(max(self.view.record.ceiling, number + ahead), self.job.blocks_total - 1)
         record = self._with_blocks(ceiling)
-        self._save(state=JobState.TRANSFERRING, message="", code=None, record=record)
+        delivery = self.job.delivery or Delivery.UNICAST.value
+        self._save(state=JobState.TRANSFERRING, message="", code=None, record=record, delivery=delivery)
         self.view.record = record
         self._checkpoint_at = now_s
 
@@ -453,7 +498,11 @@ class TransferRun:
         if blocks is not None:
             changes.setdefault("blocks_done", blocks.count)
         changes.setdefault("started_at", self.job.started_at or self._clock.now())
-        changes |= {"blocks_sent": self._blocks_sent, "blocks_resent": self._blocks_resent}
+        changes |= {
+            "blocks_sent": self._blocks_sent,
+            "blocks_resent": self._blocks_resent,
+            "blocks_broadcast": self._blocks_broadcast,
+        }
         self.job = self._store.save_job(replace(self.job, **changes))
 
     # -- figures -------------------------------------------------------------------------------------------------
@@ -470,18 +519,17 @@ class TransferRun:
     def _progressed(self) -> None:
         self.job = replace(self.job, tries=0)
 
-    def _post_progress(self) -> None:
-        blocks, record = self.view.blocks, self.view.record
-        assert blocks is not None
+    def _post_progress(self, done: int) -> None:
+        record, total = self.view.record, self.job.blocks_total
         assert record is not None
         now_s = self._progress_at = self._clock.monotonic()
         per_s = self._rate_blocks / max(now_s - self._rate_since, 1e-3)
         value = {
             "state": str(self.job.state),
-            "blocks_done": blocks.count,
-            "blocks_total": blocks.total,
+            "blocks_done": done,
+            "blocks_total": total,
             "bytes_per_s": round(per_s * record.block_size),
-            "eta_s": round((blocks.total - blocks.count) / per_s) if per_s else None,
+            "eta_s": round((total - done) / per_s) if per_s else None,
         }
         self._board.post(("progress", *self.key), value)
 

@@ -34,19 +34,19 @@ from gateway.store.commands import failed
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker import order
+from gateway.worker.broadcast import GROUP_REST_S, Broadcasts, Group
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
 from gateway.worker.learning import Learning
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
-from gateway.worker.transfer_run import TransferRun
+from gateway.worker.transfer_run import NEVER_S, TransferRun
 
 KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below what `sessions.LONGEST_REST_S` allows; for longer
 waits the meter is left."""
 RESTED_S = 1.0
 """After so long without an exchange a meter may have ended its link by itself, and nothing is wrong with that."""
-NEVER_S = float("inf")
 OUTBOX_WAIT_S = 10.0
 LOOK_AGAIN_S = 60.0
 DISK_WAIT = timedelta(seconds=60)
@@ -96,13 +96,25 @@ class Worker:
         self._look = True
         """There may be a job."""
         self._look_at: float | None = None
-        self._queued: int | None = None
-        """The priority of the next job that waits to be begun; None: none does."""
+        self._queued: Campaign | None = None
+        """That of the next job that waits to be begun; None: none does."""
         self._runs: dict[tuple[str, str], TransferRun] = {}
-        self._in_hand: TransferRun | None = None
-        """The run that the line was given to, until it fails; a look at another in between changes nothing."""
+        self._in_hand: TransferRun | Group | None = None
+        """Who the line was given to, until it fails; a look at another in between changes nothing."""
         self._sessions = Sessions(
             settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget
+        )
+        self._broadcasts = Broadcasts(
+            settings,
+            meters=meters,
+            keys=keys,
+            system_title=system_title,
+            store=store,
+            clock=clock,
+            contact=self._contact,
+            sessions=self._sessions,
+            tally=self._figures.of_all,
+            runs=self._runs,
         )
 
     def step(self) -> StepReport:
@@ -125,6 +137,8 @@ class Worker:
         run = self._choose()
         if run is None:
             return self._rest()
+        if isinstance(run, Group):
+            return self._broadcasts.step(run)
         sentence = self._advance(run)
         if run.ended:
             self._drop(run)
@@ -145,18 +159,22 @@ class Worker:
 
     # -- who is next ---------------------------------------------------------------------------------------------
 
-    def _choose(self) -> TransferRun | None:
+    def _choose(self) -> TransferRun | Group | None:
         """Whose turn it is (`order`); one whose association may not break has the line to itself."""
         holder = self._holder()
         if holder is not None:
             return holder if self._is_due(holder) else None
         now_s = self._clock.monotonic()
-        first, best = None, None
+        first: TransferRun | Group | None = None
+        best: order.Claim | None = None
         for run in self._runs.values():
             if run.wake_at <= now_s and (best is None or self._claim(run, now_s) < best):
                 first, best = run, self._claim(run, now_s)
-        queued = self._queued_priority()
-        if queued is not None and (best is None or order.new(queued) < best):
+        queued = self._next_queued()
+        group = self._broadcasts.ready(queued)
+        if group is not None and (best is None or self._claim(group, now_s) < best):
+            first, best = group, self._claim(group, now_s)
+        if queued is not None and (best is None or order.new(queued.priority) < best):
             begun = self._take_job()
             if begun is not None:
                 first, best = begun, self._claim(begun, now_s)
@@ -164,12 +182,20 @@ class Worker:
             self._in_hand = first
         return first
 
-    def _claim(self, run: TransferRun, now_s: float) -> order.Claim:
+    def _claim(self, who: TransferRun | Group, now_s: float) -> order.Claim:
+        if isinstance(who, Group):
+            return order.claim(
+                JobState.TRANSFERRING,
+                priority=who.priority,
+                in_hand=who is self._in_hand,
+                since_s=who.since_s,
+                now_s=now_s,
+            )
         return order.claim(
-            run.job.state,
-            priority=run.priority,
-            in_hand=run is self._in_hand,
-            since_s=run.wake_at,
+            who.job.state,
+            priority=who.priority,
+            in_hand=self._broadcasts.hurries(who, in_hand=who is self._in_hand),
+            since_s=who.wake_at,
             now_s=now_s,
         )
 
@@ -185,14 +211,15 @@ class Worker:
 
     def _session_of(self, run: TransferRun) -> Session | None:
         """The association that the next exchange can be done in. One that may not break is tried however old it is."""
-        return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else LONGEST_REST_S)
+        longest_rest_s = GROUP_REST_S if self._broadcasts.keeps(run) else LONGEST_REST_S
+        return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else longest_rest_s)
 
-    def _queued_priority(self) -> int | None:
-        """Of the next job that waits to be begun; the Store is asked when there may be news."""
+    def _next_queued(self) -> Campaign | None:
+        """That of the next job that waits to be begun; the Store is asked when there may be news."""
         if self._look or (self._look_at is not None and self._look_at <= self._clock.monotonic()):
             self._look, self._look_at = False, None
             job = self._next_job()
-            self._queued = None if job is None else self._campaign_of(job).priority
+            self._queued = None if job is None else self._campaign_of(job)
             if job is None:
                 self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
         return self._queued
@@ -207,7 +234,7 @@ class Worker:
             run = self._begin(job)
             if run is not None:
                 return run
-        self._queued_priority()  # and with it when to look again
+        self._next_queued()  # and with it when to look again
         return None
 
     def _campaign_of(self, job: Job) -> Campaign:
@@ -299,9 +326,9 @@ class Worker:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
         wakes += filter(None, [self._look_at, self._figures.until_idle_s()])
-        wake_at = min(wakes, default=None)
+        wake_at = min(wakes, default=NEVER_S)
         self._leave_unwanted()
-        return StepReport("nothing is due", wake_at)
+        return StepReport("nothing is due", None if wake_at == NEVER_S else wake_at)
 
     def _hold(self) -> StepReport:
         """What happens now could not be told: leave the meters at a safe place until the broker has taken more."""
@@ -323,6 +350,8 @@ class Worker:
         meter_id = run.meter.id
         session, rested_s = self._session_of(run), self._sessions.rested_s(meter_id)
         step = run.decide()
+        if sentence := self._broadcasts.take(run, step):
+            return sentence
         try:
             if session is None and not isinstance(step, Wait | Done | Failed):
                 self._contact.check(run.meter)
@@ -354,7 +383,11 @@ class Worker:
     def _leave_unwanted(self) -> None:
         """Keep the associations of those runs that go on soon."""
         soon_s = self._clock.monotonic() + KEEP_SESSION_S
-        kept = {run.meter.id for run in self._runs.values() if run.keeps_line or run.wake_at <= soon_s}
+        kept = {
+            run.meter.id
+            for run in self._runs.values()
+            if run.keeps_line or run.wake_at <= soon_s or self._broadcasts.keeps(run)
+        }
         self._sessions.leave_all_but(lambda meter_id: meter_id in kept)
 
     def _forget(self, meter_id: str) -> None:

@@ -106,7 +106,7 @@ def test_keys_of_a_meter_that_nobody_configured_are_a_mistake(tmp_path: Path) ->
     "keys",
     [
         KEYS.replace(SECRET, SECRET + "00"),
-        KEYS + f'broadcast_key = "{SECRET}"\n',
+        KEYS + f'broadcast_key = "{SECRET}00"\n',
         KEYS + f'pasword = "{SECRET}"\n',
         KEYS + f'password = ["{SECRET}"]\n',
         KEYS + f'encryption_key = "{SECRET}"\n',
@@ -120,6 +120,14 @@ def test_keys_of_a_meter_that_nobody_configured_are_a_mistake(tmp_path: Path) ->
 def test_no_mistake_shows_a_secret(tmp_path: Path, keys: str) -> None:
     found = mistakes_of(write(tmp_path, keys))
     assert SECRET not in "\n".join(found)
+
+
+def test_a_meter_may_have_a_broadcast_key_and_nobody_sees_it(tmp_path: Path) -> None:
+    other = "B0B1B2B3B4B5B6B7B8B9BABBBCBDBEBF"
+    read = config.load(write(tmp_path, KEYS + f'broadcast_key = "{other}"\n'))
+    (keys,) = read.keys.values()
+    assert keys.broadcast_key == bytes.fromhex(other)
+    assert repr(keys.broadcast_key) not in repr(read) + repr(read.keys)
 
 
 def test_a_configuration_never_shows_its_keys(tmp_path: Path) -> None:

@@ -43,9 +43,11 @@ def test_the_defaults_on_the_page_are_those_of_the_gateway(tmp_path, monkeypatch
     assert the_profile(tmp_path, settings) == Profile(name="acme-x3")
 
 
-def test_the_example_on_the_page_is_right(tmp_path, monkeypatch):
+def test_the_examples_on_the_page_are_right(tmp_path, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    (settings,) = re.findall(r"^\[profiles.acme-x3\]\n(.+?)```", PAGE, flags=re.MULTILINE | re.DOTALL)
-    profile = the_profile(tmp_path, settings)
-    assert profile.match is not None
-    assert profile.after_initiate_s == 60.0
+    examples = re.findall(r"^\[profiles.acme-x3\]\n(.+?)```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    model, bus = [the_profile(tmp_path, settings) for settings in examples]
+    assert model.match is not None
+    assert model.after_initiate_s == 60.0
+    assert bus.broadcast
+    assert bus.broadcast_max_info == 640

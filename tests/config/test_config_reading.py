@@ -195,8 +195,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
         ("[commands]\nsigned_verbs = ['campaign.submit']", "commands.signed_verbs"),
         ("[firmware]\ntrusted_keys = ['/etc/key.pem']", "firmware.trusted_keys"),
         ("[firmware]\nthreshold = 2", "firmware.threshold"),
-        ("[profiles.a]\nbroadcast = true", "profiles.a.broadcast"),
-        ("[profiles.a]\nbroadcast_gap = '5ms'", "profiles.a.broadcast_gap"),
         ("[profiles.a]\nhealth_checks = ['0-0:96.3.10.255:2']", "profiles.a.health_checks"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),

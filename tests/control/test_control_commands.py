@@ -445,7 +445,7 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"window": "night"}, Code.E_SCHEMA, "args.window: not supported yet"),
     ({"activation": {"when": "manual"}}, Code.E_SCHEMA, "args.activation: not supported yet"),
     ({"activation": {"when": "immediately", "window": "night"}}, Code.E_SCHEMA, "not supported yet"),
-    ({"delivery": "broadcast"}, Code.E_SCHEMA, "args.delivery: not supported yet"),
+    ({"delivery": "broadcast"}, Code.E_SCHEMA, "args.delivery: found meters that can take no broadcast"),
     ({"canary": 1}, Code.E_SCHEMA, "args.canary: not supported yet"),
     ({"canary_soak": "24h"}, Code.E_SCHEMA, "args.canary_soak: not supported yet"),
     ({"wave": 10}, Code.E_SCHEMA, "args.wave: not supported yet"),

@@ -384,9 +384,13 @@ ROWS = [
 
 ELSEWHERE = {
     "to_meter", "to_gateway", "cuts_at_octet", "read_chunk_octets", "replies_lost", "unplugged", "echo",
-    "turnaround_s", "talks", "answers_as",
+    "turnaround_s", "talks", "answers_as", "broadcasts_missed",
 }  # fmt: skip
-"""Faults of the line and of chance: test_simulation.py, test_bad_lines.py, and the simulator's own tests."""
+"""Faults of the line and of chance: test_simulation.py, test_bad_lines.py, test_broadcast.py, and the simulator's own
+tests."""
+
+KINDS_OF_LINE = ("optical_", "broadcast")
+"""Settings for optical heads, and for a whole bus at once: tests/link/test_optical.py, test_broadcast.py."""
 
 
 @pytest.fixture
@@ -406,10 +410,8 @@ def test_a_meter_with_this_quirk(row, disk):
 
 
 def test_every_setting_of_a_profile_is_in_a_row():
-    optical = {"optical_delay_before_ack_s", "optical_delay_after_ack_s"}  # tests/link/test_optical.py
-    assert {name for row in ROWS for name in row.profile} == {
-        field.name for field in fields(Profile)
-    } - optical
+    quirks = {field.name for field in fields(Profile) if not field.name.startswith(KINDS_OF_LINE)}
+    assert {name for row in ROWS for name in row.profile} == quirks
 
 
 def test_every_quirk_that_the_simulator_plays_is_in_a_row():

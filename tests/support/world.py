@@ -57,6 +57,7 @@ from gateway.simulator import (
     VirtualLine,
     VirtualMeter,
 )
+from gateway.simulator.clock import EPOCH
 from gateway.store import Store
 from gateway.store.documents import time_text
 from gateway.supplier import Supplier
@@ -190,6 +191,7 @@ class World:
         disk_full_at: frozenset[int] = frozenset(),
         wrapper_ports: frozenset[str] = frozenset(),
         heads: Mapping[str, Head] = MappingProxyType({}),
+        start: datetime = EPOCH,
     ) -> None:
         """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
         each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
@@ -205,10 +207,11 @@ class World:
         self._sims = meters
         self._wrapper_ports = wrapper_ports
         self._heads = heads
+        self._epoch = start
         self._shared = _ActingClock()
         self._now_s = 0.0
         self._clocks = {
-            name: VirtualClock() for name in (UPLINK, SUPPLIER, *{meter.port for meter in meters})
+            name: VirtualClock(start) for name in (UPLINK, SUPPLIER, *{meter.port for meter in meters})
         }
         self.broker = SimBroker(self._clocks[UPLINK], chance, loses=broker_loses)
         self.meters: dict[str, VirtualMeter] = {
@@ -292,6 +295,11 @@ class World:
     @property
     def now_s(self) -> float:
         return self._now_s
+
+    @property
+    def now(self) -> datetime:
+        """The time of day, about."""
+        return self._epoch + timedelta(seconds=self._now_s)
 
     @property
     def sentences(self) -> list[str]:
@@ -378,7 +386,7 @@ class World:
         self.store.name_keys(self.config.keys, SYSTEM_TITLE)
         self.store.power = self.power
         self.store.fail_running_errands()
-        images = ImageStore(self._directory / "images", 2**30)
+        self.images = images = ImageStore(self._directory / "images", 2**30)
         self.store.unpark_changed({meter.id: config.keys[meter.id] for meter in config.meters})
         self._controller = controller = Controller(
             config=config, store=self.store, images=images, board=board, clock=clock,
