@@ -6,6 +6,7 @@ A `Port` is exclusive: one worker owns it. Every read and write has a deadline; 
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import fcntl
@@ -27,6 +28,9 @@ WRITE_TIMEOUT_S = 30.0
 """Longer than 2 KiB take at 300 baud would be a line that no longer drains."""
 CONNECT_TIMEOUT_S = 10.0
 RAW_SERVER = "socket://"
+
+_TIOCGEXCL = 0x80045440
+"""Linux, <asm-generic/ioctls.h>; the termios module has it from Python 3.13 on."""
 
 _PARITY = {Parity.NONE: serial.PARITY_NONE, Parity.EVEN: serial.PARITY_EVEN, Parity.ODD: serial.PARITY_ODD}
 
@@ -82,6 +86,9 @@ class SerialPort:
         except (serial.SerialException, OSError, ValueError) as error:
             raise PortError(f"cannot open {settings.device}: {_why(error)}", detail=_errno(error)) from None
         self._fd: int = self._serial.fileno()
+        if _is_exclusive(self._fd):
+            self._serial.close()
+            raise PortError(f"cannot open {settings.device}: another program holds it")
         # pyserial's `exclusive` is an advisory lock only; this one also stops programs that take no lock.
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._fd, termios.TIOCEXCL)
@@ -130,6 +137,11 @@ class SerialPort:
         return before
 
     def close(self) -> None:
+        if not self._serial.is_open:
+            return
+        with contextlib.suppress(OSError):
+            # The kernel takes it back with the last close only, and others may have the device open.
+            fcntl.ioctl(self._fd, termios.TIOCNXCL)
         with contextlib.suppress(serial.SerialException, OSError):
             self._serial.close()
 
@@ -192,6 +204,14 @@ class TcpPort:
 
     def _text(self) -> str:
         return f"{self._address[0]}:{self._address[1]}"
+
+
+def _is_exclusive(descriptor: int) -> bool:
+    """Somebody has taken the device for himself. The kernel keeps out everybody but root, who has to ask."""
+    taken = array.array("i", [0])
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(descriptor, _TIOCGEXCL, taken)
+    return bool(taken[0])
 
 
 def _why(error: Exception) -> str:

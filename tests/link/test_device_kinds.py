@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import pty
+import termios
 import tty
 
 import pytest
@@ -53,6 +54,27 @@ def test_what_is_no_serial_device_is_an_error_of_the_port(tmp_path, kind):
         assert caught.value.message.endswith("it is no serial device")
     if kind == "file":
         assert (tmp_path / "line").read_text() == "precious"
+
+
+@pytest.mark.parametrize("taken", ["lock", "exclusive use"])
+def test_a_line_that_another_program_holds_is_an_error_of_the_port_until_it_lets_go(taken):
+    """Both ways to hold a device. Exclusive use keeps out everybody but root, who has to ask."""
+    main, other = pty.openpty()
+    name = os.ttyname(other)
+    if taken == "lock":
+        fcntl.flock(other, fcntl.LOCK_EX)
+    else:
+        fcntl.ioctl(other, termios.TIOCEXCL)
+    with pytest.raises(PortError, match="another program holds it") as caught:
+        open_port(PortSettings("line", PortKind.RS485, device=name))
+    assert caught.value.code is Code.T_PORT
+    assert caught.value.message.startswith(f"cannot open {name}: ")
+    fcntl.flock(other, fcntl.LOCK_UN)
+    fcntl.ioctl(other, termios.TIOCNXCL)
+    for _ in range(2):  # and we let go as well, though somebody still has it open
+        open_port(PortSettings("line", PortKind.RS485, device=name)).close()
+    os.close(main)
+    os.close(other)
 
 
 def test_what_a_line_does_not_have_is_said_once_and_does_no_harm(device, said):
