@@ -7,8 +7,10 @@ As a script it prints the path, and tries more than once: `python tests/support/
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -157,6 +159,16 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def password_file(directory: Path, user: str, password: str) -> Path:
+    """One user for `password_file` of mosquitto.conf(5): PBKDF2 with SHA-512, as mosquitto_passwd(1) writes it."""
+    salt = b"twelve bytes"
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
+    file = directory / "users"
+    file.write_text(f"{user}:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n")
+    file.chmod(0o600)
+    return file
 
 
 def _free_port() -> int:

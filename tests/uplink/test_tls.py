@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import shutil
 import socket
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.broker import Mosquitto
+from support.broker import Mosquitto, password_file
 from support.certificates import LOOPBACK, Authority, with_passphrase
 from support.head_end import HeadEnd
 from support.patience import PATIENCE_S, eventually
@@ -183,12 +181,8 @@ def test_a_handshake_that_is_never_answered_ends_long_before_the_keep_alive(
 
 
 def users(directory: Path, user: str, password: str) -> str:
-    """Settings of a broker that takes one user: PBKDF2 with SHA-512, as mosquitto_passwd(1) writes it."""
-    salt = b"twelve bytes"
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
-    file = directory / "users"
-    file.write_text(f"{user}:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n")
-    file.chmod(0o600)
+    """Settings of a broker that takes one user."""
+    file = password_file(directory, user, password)
     return f"allow_anonymous false\npassword_file {file}"
 
 
