@@ -10,11 +10,12 @@ printed as it is.
     line        line_efficiency_*, goodput_*: the daemon and one meter on a pty that takes its time
     ports       ports_in_parallel    the same on sixteen ptys
     interleave  interleave_gain      eight meters that verify and restart for long, on virtual time
-    idle        start_to_ready_s     the daemon with 100 meters; rss_mib as well
+    idle        start_to_ready_s     the daemon, a bare process, with 100 meters; rss_mib as well
     log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines
-    package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well
+    package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well, and
+                                     service_start_to_ready_s and service_rss_mib: its service with 500 meters
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
 
 `figure` is what they have in common, `process` a gateway that runs as a process.
