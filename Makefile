@@ -10,7 +10,9 @@
 #   make endurance the figures that take long, in the same lines
 #   make deb       the Debian package in dist/; installs what the build needs where it is run by root
 #   make test-package
-#                  install, update, kill, upgrade, reboot and purge it in containers of Debian 12 and 13; as root
+#                  install, update, kill, upgrade, reboot and purge it in containers of Debian 12 and 13, side by side;
+#                  as root: installs debootstrap and systemd-container, keeps both releases in
+#                  /var/cache/meter-gateway-test (1.2 GB), and says NOT TESTED where containers cannot be run
 #   make test-package-arm64
 #                  the same package installed and an update run on an emulated arm64; as root, a quarter of an hour
 #   make format    put the code in order

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from container import BrokenError, Container, UnableError, able
+from container import PACKAGE, ROOT, BrokenError, Container, UnableError, able, built
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.instructions import UncountedError, emulated, figures_by  # noqa: E402 (the path comes first)
@@ -44,13 +43,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         able()
-        if subprocess.run([ROOT / "debian/tools/make_deb"], check=False).returncode:
-            raise UnableError("the package cannot be built on this machine (make deb)")
-        package = max((ROOT / "dist").glob("meter-gateway_*_all.deb"))
+        package = built()
         with _emulation():
             for release in sys.argv[1:] or _RELEASES:
-                with Container(release, "arm64", _BOOT_S) as container:
-                    _lives(release, container, package)
+                with Container(release, package, arch="arm64", boot_s=_BOOT_S) as container:
+                    _lives(release, container)
                     _counted(container)
     except UnableError as error:
         print(f"not run here: {error}")
@@ -60,16 +57,15 @@ def main() -> int:
     return 0
 
 
-def _lives(release: str, container: Container, package: Path) -> None:
+def _lives(release: str, container: Container) -> None:
     """Installed, an update, memory. Raises BrokenError."""
     with tempfile.TemporaryDirectory() as directory:
         settings = Path(directory) / "emulated.conf"
         settings.write_text(_WITHOUT_CREDENTIALS)
         container.put(settings, f"/etc/systemd/system/{_UNIT}.d/emulated.conf")
-    container.put(package, "/root/package.deb")
     container.put(ROOT / "debian/tests/update", _UPDATE, 0o755)
     container.run(
-        "systemctl daemon-reload; apt-get install -y --no-install-recommends /root/package.deb",
+        f"systemctl daemon-reload; apt-get install -y --no-install-recommends {PACKAGE}",
         timeout_s=_INSTALL_S,
     )
     container.run(f"timeout 120 sh -c 'until systemctl -q is-active {_UNIT}; do sleep 1; done'")

@@ -1,24 +1,36 @@
 """A Debian container with systemd as its first process, thrown away after use. Standard library only.
 
-The base of each release is made once by debootstrap and kept in $MGW_TEST_CACHE (/var/cache/meter-gateway-test); a
-container is a layer over it. Its network is the machine's own.
+The base of each release, with everything downloaded that the package depends on, is made once by debootstrap and kept
+in $MGW_TEST_CACHE (/var/cache/meter-gateway-test; without it, the next run makes it again). A container is a layer
+over it, and needs no archive any more. Its network is the machine's own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("MGW_TEST_CACHE", "/var/cache/meter-gateway-test"))
-TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "mount", "apt-get")
+PACKAGE = "/root/package.deb"
+"""Where a container has the package."""
+UNABLE = 77
+"""Exit status of what this machine cannot run; of debian/tools/make_deb as well."""
+TOOLS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"}
+"""Commands, and the packages that have them."""
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""What runs so ends with all its processes and mounts."""
 _PACKAGES = (
     "systemd-sysv",
     "dbus",
@@ -29,7 +41,16 @@ _PACKAGES = (
     "mosquitto-clients",
     "ca-certificates",
 )
-_BOOT_S, _HALT_S = 90.0, 30.0
+# What tries the package's own tests, its manual pages and its completions; not where all is emulated.
+_READERS = (
+    "autopkgtest",
+    "man-db",
+    "bash-completion",
+    "zsh",
+    "fish",
+)
+_BOOT_S, _HALT_S, _APT_S = 180.0, 60.0, 300.0
+_DEBOOTSTRAP_S, _EMULATED_S = 900.0, 3600.0
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -47,25 +68,25 @@ class BrokenError(Exception):
 
 
 class Container:
-    """One container of `release`, running from `with` on; `arch` is another than the machine's, which it emulates."""
+    """One container of `release` that has `package`, not installed, at PACKAGE; running from `with` on. `arch` is
+    another than the machine's, which it emulates."""
 
-    def __init__(self, release: str, arch: str = "", boot_s: float = _BOOT_S) -> None:
+    def __init__(self, release: str, package: Path, *, arch: str = "", boot_s: float = _BOOT_S) -> None:
         self._release = release
         self._arch = arch
         self._boot_s = boot_s
+        self._package = package
+        self._held = contextlib.ExitStack()
         self._place = Path(tempfile.mkdtemp(prefix="mgw-container-"))
         self._root = self._place / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._groups = [
-            base / self._place.name
-            for base in map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"))
-            if (base / "cgroup.procs").exists()
-        ]
+        self._groups = _groups(self._place)
+        self._booted = False
 
     def __enter__(self) -> Self:
         try:
-            self._layer(_base(self._release, self._arch))
+            self._layer(self._held.enter_context(_base(self._release, self._arch, self._package)))
             self.boot()
         except BaseException:
             self._remove()
@@ -81,12 +102,14 @@ class Container:
         return self._root
 
     def boot(self) -> None:
-        """Start it and wait until systemd has started everything. Raises UnableError."""
+        """Start it and wait until systemd has started everything. Raises UnableError where it never did,
+        BrokenError where it did before."""
         command = [
             "systemd-nspawn",
             "--quiet",
             f"--directory={self._root}",
-            f"--machine={self._place.name.replace('_', '-')}",
+            # Not the directory's name: a machine's may not end in what mkdtemp may.
+            f"--machine=mgw-{secrets.token_hex(8)}",
         ]
         command += ["--register=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "--boot"]
         if not Path("/run/systemd/system").exists():
@@ -113,10 +136,12 @@ class Container:
                 "running",
                 "degraded",
             ):
+                self._booted = True
                 return
             time.sleep(0.3)
         said = (self._place / "console").read_text(errors="replace")[-1500:]
-        raise UnableError(f"a container of {self._release} does not start here:\n{said}")
+        error = BrokenError if self._booted else UnableError
+        raise error(f"a container of {self._release} does not start here:\n{said}")
 
     def run(self, script: str, *, check: bool = True, timeout_s: float = 300.0) -> str:
         """The output of a shell script in it, stderr as well. Raises BrokenError where it fails."""
@@ -165,6 +190,7 @@ class Container:
         if subprocess.run(layered, stderr=subprocess.DEVNULL, check=False).returncode:
             subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", str(self._root)], check=True)
         shutil.copy("/etc/resolv.conf", self._root / "etc" / "resolv.conf")
+        shutil.copy(self._package, f"{self._root}{PACKAGE}")
 
     def _await_end(self) -> None:
         if self._nspawn is None:
@@ -182,48 +208,108 @@ class Container:
         self._await_end()
         if os.path.ismount(self._root):
             subprocess.run(["umount", "--lazy", str(self._root)], check=False)
-        for group in self._groups:
-            inner = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
-            for directory in [*inner, group]:
-                with contextlib.suppress(OSError):  # some hierarchies tidy up by themselves
-                    directory.rmdir()
+        self._held.close()
         if not os.path.ismount(self._root):
-            shutil.rmtree(self._place, ignore_errors=True)
+            forget(self._place)
+
+
+def forget(place: Path) -> None:
+    """Remove what is left of a container that has ended."""
+    for group in _groups(place):
+        inner = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
+        for directory in [*inner, group]:
+            with contextlib.suppress(OSError):  # some hierarchies tidy up by themselves
+                directory.rmdir()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _groups(place: Path) -> list[Path]:
+    """A control group for a container, in each hierarchy that there is."""
+    hierarchies = map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"))
+    return [hierarchy / place.name for hierarchy in hierarchies if (hierarchy / "cgroup.procs").exists()]
 
 
 def able() -> None:
-    """Raises UnableError where this machine lacks what containers need."""
+    """Get what containers need. Raises UnableError where this machine lacks it."""
     if os.geteuid() != 0:
         raise UnableError("only root can start containers")
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    missing = sorted(package for tool, package in TOOLS.items() if shutil.which(tool) is None)
     if missing:
-        raise UnableError(
-            f"not installed: {', '.join(missing)} (apt-get install debootstrap systemd-container)"
+        if shutil.which("apt-get") is None:
+            raise UnableError(f"not installed: {', '.join(missing)}")
+        print(f"-- installing {', '.join(missing)}", file=sys.stderr, flush=True)
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+            _prepare(["apt-get", "-qq", *command], _APT_S)
+    _prepare([*ALONE, "true"], _APT_S)
+
+
+def built() -> Path:
+    """The package of this checkout. Raises UnableError where it cannot be built here, BrokenError where it cannot be
+    built at all."""
+    status = subprocess.run([ROOT / "debian/tools/make_deb"], check=False).returncode
+    if status == UNABLE:
+        raise UnableError("it cannot be built on this machine (make deb)")
+    if status:
+        raise BrokenError("the package does not build (make deb)")
+    return max((ROOT / "dist").glob("meter-gateway_*_all.deb"))
+
+
+def _prepare(command: Sequence[str], timeout_s: float) -> None:
+    """Raises UnableError with the last line it said where it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **_ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout_s,
         )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnableError(str(error)) from error
+    if done.returncode:
+        raise UnableError(f"{' '.join(command)}: {(done.stdout.strip().splitlines() or [''])[-1]}")
 
 
-def _base(release: str, arch: str) -> Path:
-    """The tree of a release with what the test needs; made once. Raises UnableError."""
+@contextlib.contextmanager
+def _base(release: str, arch: str, package: Path) -> Iterator[Path]:
+    """The tree of a release with what the test needs, kept as it is until the end. Raises UnableError."""
     name = f"{release}-{arch}" if arch else release
-    base, marker = CACHE / name, CACHE / f"{name}.complete"
-    if marker.exists():
-        return base
-    shutil.rmtree(base, ignore_errors=True)
+    base, recipe = CACHE / f"{name}.tree", CACHE / f"{name}.recipe"
+    depends = subprocess.run(
+        ["dpkg-deb", "--field", str(package), "Depends"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    wanted = "\n".join([*_packages(arch), depends])
     CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not recipe.exists() or recipe.read_text() != wanted:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another run may have made it while this one waited.
+            if not recipe.exists() or recipe.read_text() != wanted:
+                recipe.unlink(missing_ok=True)
+                _make_base(release, arch, base, package)
+                recipe.write_text(wanted)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield base
+
+
+def _make_base(release: str, arch: str, base: Path, package: Path) -> None:
+    shutil.rmtree(base, ignore_errors=True)
     archives = _archives()
     command = [
         "debootstrap",
         *([f"--arch={arch}"] if arch else []),
         "--variant=minbase",
-        f"--include={','.join(_PACKAGES)}",
+        f"--include={','.join(_packages(arch))}",
         release,
         str(base),
         archives[0],
     ]
-    print(f"-- {name}: making the base in {base}, once", flush=True)
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if made.returncode:
-        raise UnableError(f"debootstrap of {name} failed: {made.stdout.strip().splitlines()[-1]}")
+    print(f"-- {base.stem}: making the base in {base}, once", file=sys.stderr, flush=True)
+    _prepare(command, _EMULATED_S if arch else _DEBOOTSTRAP_S)
     suites = [
         f"deb {archives[0]} {release} main",
         *(f"deb {url} {release}-security main" for url in archives[1:]),
@@ -249,9 +335,34 @@ def _base(release: str, arch: str) -> Path:
         (base / "etc/systemd/system" / unit).symlink_to("/dev/null")
     shutil.copy("/etc/resolv.conf", base / "etc/resolv.conf")
     (base / "etc/machine-id").write_text("")
-    subprocess.run(["chroot", str(base), "apt-get", "update", "-qq"], env=_ENVIRONMENT, check=True)
-    marker.touch()
-    return base
+    shutil.copy(package, f"{base}{PACKAGE}")
+    limit_s = _EMULATED_S if arch else _APT_S
+    _prepare(["chroot", str(base), "apt-get", "update", "-qq", "--error-on=any"], limit_s)
+    download = [
+        "apt-get",
+        "-oAcquire::Retries=3",
+        "install",
+        "-qq",
+        "-y",
+        "--no-install-recommends",
+        "--download-only",
+    ]
+    done = subprocess.run(
+        ["chroot", str(base), *download, PACKAGE],
+        env=_ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=limit_s,
+    )
+    if done.returncode:
+        # The archive was there a moment ago: this is the package's fault.
+        raise BrokenError(f"{release} lacks what the package depends on: {done.stdout[-1000:]}")
+
+
+def _packages(arch: str) -> Sequence[str]:
+    return _PACKAGES if arch else (*_PACKAGES, *_READERS)
 
 
 def _archives() -> Sequence[str]:
