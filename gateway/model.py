@@ -470,6 +470,34 @@ class Parked:
     parked_at: datetime
 
 
+class AlarmKind(StrEnum):
+    CLOCK = "clock"
+    """Nobody keeps the clock right."""
+    DISK = "disk"
+    """The disk with the state is nearly full."""
+    PORT_LOST = "port-lost"
+    """A line cannot be had: no device, held by another program, gone."""
+    PORT_SHARED = "port-shared"
+    """Another master talks on a line."""
+    OUTBOX = "outbox"
+    """So much waits for the broker that new campaigns are refused."""
+    STORE = "store"
+    """The database was broken and had to be made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that an operator should look at, from when it is found until it is over."""
+
+    code: str
+    """The kind; of a port, kind and port: "port-lost.rs485-1"."""
+    kind: AlarmKind
+    port: str
+    """Empty: it is about the whole gateway."""
+    message: str
+    since: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """What a meter takes, where that is less than its profile allows, or later than its line's time-out."""

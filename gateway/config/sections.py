@@ -6,6 +6,7 @@ and that are not supported yet stand in `later(...)` with the one value that is 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -78,7 +79,11 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     if len(ports) > _PORTS_LIMIT:
         mistakes.add(settings.file, "ports", f"{len(ports)} ports", f"at most {_PORTS_LIMIT}")
     _refuse_twins(port_tables, [port.name for port in ports], "name", "a name that no other port has")
-    _refuse_twins(port_tables, [port.device for port in ports], "device", "a device that no other port has")
+    # A name by id and the device that it leads to are one line.
+    devices = [
+        os.path.realpath(port.device) if port.device.startswith("/") else port.device for port in ports
+    ]
+    _refuse_twins(port_tables, devices, "device", "a device that no other port has")
     _refuse_twins(
         port_tables, [port.address for port in ports], "address", "an address that no other port has"
     )

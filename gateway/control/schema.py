@@ -19,7 +19,7 @@ _SHOWN = 160
 
 @cache
 def schema(name: str) -> Mapping[str, Any]:
-    """`command`, `reply`, `campaign`, `job` or `event`."""
+    """`command`, `reply`, `campaign`, `job`, `event` or `alarm`."""
     document: dict[str, Any] = json.loads(
         files("gateway.control").joinpath(f"schemas/{name}.json").read_text("utf-8")
     )

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import select
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -22,12 +23,12 @@ from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
-from gateway.daemon.devices import Devices
 from gateway.daemon.lines import Lines
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.optical import ANSWER_LIMIT_S, SIGN_ON_LIMIT_S
 from gateway.link.port import open_port
 from gateway.model import (
+    AlarmKind,
     Config,
     Errand,
     Meter,
@@ -48,7 +49,9 @@ from gateway.wire.mode_e import SIGN_ON_BAUD
 from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
-DEVICES_EVERY_S = 30.0
+DISK_EVERY_S = 30.0
+DISK_LOW_BYTES = 32 * 2**20
+"""So little room is left for the state, its log and images that somebody should make some."""
 PURGE_EVERY_S = 3600.0
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
@@ -121,7 +124,6 @@ class Daemon:
             self._control_thread(),
         ]
         self._lines = Lines(self._port_thread)
-        self._devices = Devices(self._board, self._clock)
         self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
 
     def run(self) -> int:
@@ -130,7 +132,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._look_at_clock()
-        self._look_at_devices()
+        self._look_at_disk()
         self._store.fail_running_errands()
         self._end_orphans()
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
@@ -138,7 +140,7 @@ class Daemon:
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
         )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
-        self._bells.every("devices", DEVICES_EVERY_S, self._look_at_devices)
+        self._bells.every("disk", DISK_EVERY_S, self._look_at_disk)
         self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
@@ -277,13 +279,23 @@ class Daemon:
         if self._clock_state != "unsynced":
             self._store.purge_expired()
 
-    def _look_at_devices(self) -> None:
-        self._devices.look(self._config)
+    def _look_at_disk(self) -> None:
+        directory = self._config.gateway.state_dir
+        free = shutil.disk_usage(directory).free
+        if free < DISK_LOW_BYTES:
+            found = f"{directory} has less than {DISK_LOW_BYTES // 2**20} MiB left"
+            self._store.raise_alarm(AlarmKind.DISK, found)
+        else:
+            self._store.end_alarm(AlarmKind.DISK)
 
     def _look_at_clock(self) -> None:
         before = self._clock_state
         self._clock_state = clock_state(self._config.gateway.require_synced_clock, self._clock.now())
         self._board.post(("clock",), {"state": self._clock_state, "timezone": self._config.gateway.timezone})
+        if self._clock_state == UNSYNCED:
+            self._store.raise_alarm(AlarmKind.CLOCK, "nobody keeps the gateway's clock right")
+        else:
+            self._store.end_alarm(AlarmKind.CLOCK)
         if self._clock_state != before:
             log.info(
                 "the clock is %s, it shows %s",
@@ -338,6 +350,7 @@ class Daemon:
         notify.tell(f"READY=1\nSTATUS={self._sentence()}")
 
     def _end_orphans(self) -> None:
+        self._store.end_alarms_elsewhere([port.name for port in self._config.ports])
         self._store.end_orphans({(meter.id, meter.port) for meter in self._config.meters})
 
     # -- end --------------------------------------------------------------------------------------------------

@@ -267,6 +267,13 @@ class Campaigns(Commands):
             message = no_longer(job.meter_id, job.port)
             self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
 
+    def try_now(self, port: str, code: Code) -> None:
+        """What jobs on this port wait for since they met `code` is over: none of them waits for its next try."""
+        waits = "port = ? AND code = ? AND finished_at IS NULL AND next_try_at IS NOT NULL"
+        if self._row(f"SELECT 1 FROM jobs WHERE {waits} LIMIT 1", port, code):  # noqa: S608  # a constant
+            with self._transaction() as database:
+                database.execute(f"UPDATE jobs SET next_try_at = NULL WHERE {waits}", (port, code))  # noqa: S608
+
     def open_jobs(self, port: str) -> list[Job]:
         """Every job on this port that has not ended, whatever its campaign waits for."""
         rows = self._rows(f"{_JOBS} WHERE port = ? AND finished_at IS NULL ORDER BY number", port)

@@ -59,7 +59,7 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
         self._to_ring: set[str] = set()
-        self._to_log: list[tuple[str, Mapping[str, str]]] = []
+        self._to_log: list[tuple[int, str, Mapping[str, str]]] = []
         self.set_aside: Path | None = None
         self._lock_file = -1
         self._lock_file = _locked(state_dir)
@@ -99,8 +99,8 @@ class Database:
                 raise
             for actor in self._to_ring if self._board else ():
                 self._board.ring(actor)  # type: ignore[union-attr]  # looked at in the line above
-            for line, fields in self._to_log:
-                log.info(line, extra={"fields": fields})
+            for level, line, fields in self._to_log:
+                log.log(level, line, extra={"fields": fields})
 
     def _commit(self, database: sqlite3.Connection) -> None:
         """The only commit there is: a simulation overrides it to lose power before or after."""

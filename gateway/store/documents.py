@@ -12,7 +12,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import ADVICE, Code
-from gateway.model import Campaign, CampaignState, Job, JobState, Parked, Reply, ReplyStatus, Tuning
+from gateway.model import (
+    Alarm,
+    AlarmKind,
+    Campaign,
+    CampaignState,
+    Job,
+    JobState,
+    Parked,
+    Reply,
+    ReplyStatus,
+    Tuning,
+)
 
 Document = dict[str, Any]
 
@@ -133,6 +144,30 @@ def tuning_document(tuning: Tuning) -> Document:
         "wait_s": tuning.wait_s,
         "since": time_text(tuning.since),
         "why": tuning.why,
+    }
+
+
+ALARM_ADVICE: dict[AlarmKind, str] = {
+    AlarmKind.CLOCK: "Restore time synchronisation: orders over MQTT that change something are refused meanwhile.",
+    AlarmKind.DISK: "Make room: delete what is not needed on that disk, or enlarge it.",
+    AlarmKind.PORT_LOST: "Check the adapter, its cable and that no other program holds the line: see `ports`. "
+    "The gateway goes on by itself when it has the line.",
+    AlarmKind.PORT_SHARED: "Let one master alone talk on a line: stop the other, or lend it the line (`port hold`).",
+    AlarmKind.OUTBOX: "Bring the connection to the broker back: see `status`.",
+    AlarmKind.STORE: "Keep or delete the file that was set aside; the alarm ends at the next start without it.",
+}
+
+
+def alarm_document(alarm: Alarm) -> Document:
+    """What stands retained on `alarm/{code}` while it lasts."""
+    return {
+        "v": VERSION,
+        "code": alarm.code,
+        "kind": alarm.kind.value,
+        "port": alarm.port or None,
+        "message": alarm.message,
+        "advice": ALARM_ADVICE[alarm.kind],
+        "since": time_text(alarm.since),
     }
 
 

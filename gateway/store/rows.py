@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
 from gateway.model import (
+    Alarm,
+    AlarmKind,
     Campaign,
     CampaignState,
     Delivery,
@@ -45,6 +47,7 @@ def to_sql(value: Any) -> Sql:
 _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     datetime: datetime.fromisoformat,
     bool: bool,
+    AlarmKind: AlarmKind,
     Code: Code,
     CampaignState: CampaignState,
     Delivery: Delivery,
@@ -100,6 +103,7 @@ JOB = Rows(Job, "jobs", elsewhere=["record"])
 TRANSFER = Rows(TransferRecord, "transfers")
 PARKED = Rows(Parked, "parked")
 TUNING = Rows(Tuning, "tunings")
+ALARM = Rows(Alarm, "alarms")
 
 
 def insert(

@@ -127,6 +127,15 @@ CREATE TABLE counters (
   next INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What an operator should look at; as long as a row is here, its document stands retained at the broker.
+CREATE TABLE alarms (
+  code TEXT PRIMARY KEY,
+  kind TEXT NOT NULL,
+  port TEXT NOT NULL,
+  message TEXT NOT NULL,
+  since TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Meters that are left alone: they refused us, or we them. digest is scrypt over the keys that failed, with salt: it
 -- tells whether others stand in keys.toml now, and nothing else.
 CREATE TABLE parked (

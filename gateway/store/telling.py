@@ -8,6 +8,7 @@ follows a terminal snapshot on its topic, hence it is never replaced.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -128,8 +129,9 @@ class Telling(Counters):
         state: CampaignState | JobState | None = None,
         code: Code | None = None,
         message: str = "",
+        level: int = logging.INFO,
     ) -> None:
-        """Write an event and tell it; its `seq` follows the last one without a gap."""
+        """Write an event and tell it; its `seq` follows the last one without a gap. `level`: of its line in the log."""
         now = self._clock.now()
         last = database.execute("SELECT max(seq) FROM events").fetchone()[0]
         seq = (last or 0) + 1
@@ -154,7 +156,7 @@ class Telling(Counters):
         if self._base:
             self._send(database, f"{self._base}/event", document)
         if self._deserves_a_line(campaign_id, meter_id, state):
-            self._to_log.append((_line(document), _fields(document)))
+            self._to_log.append((level, _line(document), _fields(document)))
 
     def _deserves_a_line(
         self, campaign_id: str | None, meter_id: str | None, state: CampaignState | JobState | None
@@ -170,11 +172,12 @@ class Telling(Counters):
         self._lines_of_job[job] += 1
         if self._lines_of_job[job] == LINES_OF_A_JOB + 1:
             last = f"{meter_id}, campaign {campaign_id}: {LINES_OF_A_JOB} changes are told, the others are in the audit"
-            self._to_log.append((last, {"METER": meter_id, "CAMPAIGN": campaign_id}))
+            self._to_log.append((logging.INFO, last, {"METER": meter_id, "CAMPAIGN": campaign_id}))
         return self._lines_of_job[job] <= LINES_OF_A_JOB
 
-    def _snapshot(self, database: sqlite3.Connection, topic: str, document: Mapping[str, Any]) -> None:
-        """Put a retained snapshot at the end of the outbox, in place of an older one that still waits there."""
+    def _snapshot(self, database: sqlite3.Connection, topic: str, document: Mapping[str, Any] | None) -> None:
+        """Put a retained snapshot at the end of the outbox, in place of an older one that still waits there; None
+        takes the one back that the broker has."""
         if self._base:
             topic = f"{self._base}/{topic}"
             self._delete(database, "retain = 1 AND topic = ?", topic)
@@ -184,12 +187,12 @@ class Telling(Counters):
         self,
         database: sqlite3.Connection,
         topic: str,
-        document: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
         *,
         retain: bool = False,
         correlation: bytes = b"",
     ) -> None:
-        payload = encoded(document)
+        payload = b"" if document is None else encoded(document)
         values: dict[str, Sql] = {
             "topic": topic,
             "payload": payload,

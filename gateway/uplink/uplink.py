@@ -22,7 +22,7 @@ from gateway.board import UPLINK, Board
 from gateway.clock import Clock
 from gateway.control.commands import Origin, OriginKind
 from gateway.errors import Code, GatewayError
-from gateway.model import MqttSettings, OutboxRow, Reply, ReplyStatus, StepReport
+from gateway.model import AlarmKind, MqttSettings, OutboxRow, Reply, ReplyStatus, StepReport
 from gateway.store import Store
 from gateway.store.documents import VERSION, Document, encoded, time_text
 from gateway.uplink.broker import (
@@ -73,8 +73,6 @@ _REASONS = {
 
 REFUSED_ALARM = ("alarm", "mqtt_refused")
 """On the Board while the broker refuses what must reach it: topic, reason, message, at."""
-OUTBOX_ALARM = ("alarm", "outbox")
-"""On the Board while the outbox is so full that new campaigns are refused: message, bytes, limit_bytes, at."""
 STATUS = ("uplink",)
 """On the Board: online, since when it is or is not, reason (of the last failure)."""
 
@@ -133,7 +131,8 @@ class Uplink:
         self._told_clock = ""
         self._told_info = b""
         self._look_at_state_at = self._look_at_outbox_at = 0.0
-        self._outbox_consequence = ""
+        self._outbox_consequence: str | None = None
+        """What was told of it in this process."""
         self._limits = Connected(0, 0)
         self._in_flight: dict[int, _Sent] = {}
         self._acknowledged: list[int] = []
@@ -369,7 +368,7 @@ class Uplink:
         self._board.post(REFUSED_ALARM, {"topic": topic, "reason": reason, "message": message, "at": at})
 
     def _look_at_outbox(self) -> None:
-        """Raise or take back the alarm, and log each change: whether the broker is there or not."""
+        """Raise or end the alarm, whether the broker is there or not."""
         consequence = ""
         if self._store.outbox_full():
             consequence = "new campaigns are refused, running ones wait"
@@ -379,14 +378,12 @@ class Uplink:
             return
         self._outbox_consequence = consequence
         if not consequence:
-            _log.info("outbox: below its limits again")
-            self._board.drop(OUTBOX_ALARM)
+            self._store.end_alarm(AlarmKind.OUTBOX)
             return
         used, limit = self._store.outbox_bytes(), self._outbox_limit_bytes
-        message = f"{used} of {limit} octets wait for the broker: {consequence}"
-        _log.warning("outbox: %s", message)
-        at = time_text(self._clock.now())
-        self._board.post(OUTBOX_ALARM, {"message": message, "bytes": used, "limit_bytes": limit, "at": at})
+        self._store.raise_alarm(
+            AlarmKind.OUTBOX, f"{used} of {limit} octets wait for the broker: {consequence}"
+        )
 
     def _about(self) -> Message:
         self._told_info = encoded(self._info())

@@ -117,15 +117,15 @@ class Sessions:
         """After an error the association counts for nothing, and a connection or a line that failed neither."""
         self._standing.pop(meter_id, None)
         if isinstance(error, PortError) or self._settings.kind is PortKind.TCP:
-            self._close_port()
+            self.close_port()
 
     def close(self) -> None:
         """Leave the meters, and give the line back."""
         self.leave_all_but(lambda _: False)
-        self._close_port()
+        self.close_port()
 
-    def _close_port(self) -> None:
-        """Whoever was associated over it is associated no longer."""
+    def close_port(self) -> None:
+        """Give the line back as it is: whoever was associated over it is associated no longer."""
         lost, self._standing = list(self._standing), {}
         for meter_id in lost:
             self._forget(meter_id)

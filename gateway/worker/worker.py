@@ -13,7 +13,16 @@ from datetime import datetime, timedelta
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
-from gateway.errors import BusyError, Code, GatewayError, LinkLostError, MeterError, NotFoundError, StateError
+from gateway.errors import (
+    BusyError,
+    Code,
+    GatewayError,
+    LinkLostError,
+    MeterError,
+    NotFoundError,
+    PortError,
+    StateError,
+)
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import (
@@ -38,6 +47,7 @@ from gateway.worker.broadcast import GROUP_REST_S, Broadcasts, Group
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
 from gateway.worker.learning import Learning
+from gateway.worker.line_watch import LineWatch
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
 from gateway.worker.transfer_run import NEVER_S, TransferRun
@@ -79,6 +89,7 @@ class Worker:
         self._clock = clock
         self._figures = Figures(settings.name, board=board, clock=clock)
         self._learning = Learning(settings, store=store, clock=clock)
+        self._watch = LineWatch(settings, store=store, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -134,6 +145,8 @@ class Worker:
             self._drop_cancelled()
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
+        if self._watch.look_at_s is not None and now_s >= self._watch.look_at_s:
+            self._look_at_line()
         run = self._choose()
         if run is None:
             return self._rest()
@@ -325,7 +338,7 @@ class Worker:
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
-        wakes += filter(None, [self._look_at, self._figures.until_idle_s()])
+        wakes += filter(None, [self._look_at, self._figures.until_idle_s(), self._watch.look_at_s])
         wake_at = min(wakes, default=NEVER_S)
         self._leave_unwanted()
         return StepReport("nothing is due", None if wake_at == NEVER_S else wake_at)
@@ -335,6 +348,33 @@ class Worker:
         self._checkpoint()
         self._sessions.leave_all_but(lambda _: False)
         return StepReport("the outbox is nearly full", self._clock.monotonic() + OUTBOX_WAIT_S)
+
+    def _look_at_line(self) -> None:
+        """A device that is not there is told before a job needs it; one that is back is opened at once."""
+        missing = self._watch.missing()
+        try:
+            if missing:
+                raise PortError(missing)
+            if self._watch.lost:
+                self._sessions.port()
+                self._line_is_back()
+        except PortError as error:
+            self._sessions.close_port()
+            self._watch.gone(error.message)
+
+    def _lose(self, meter_id: str, error: MeterError) -> None:
+        self._sessions.lose(meter_id, error)
+        if isinstance(error, PortError):
+            self._watch.gone(error.message)
+
+    def _line_is_back(self) -> None:
+        """Whoever waits for the line is served now, and not when its next try would be."""
+        self._watch.back()
+        self._store.try_now(self._settings.name, Code.T_PORT)
+        for run in self._runs.values():
+            if run.job.code is Code.T_PORT:
+                run.wake_at = self._clock.monotonic()
+        self._look = True
 
     # -- one job ---------------------------------------------------------------------------------------------------
 
@@ -356,12 +396,14 @@ class Worker:
             if session is None and not isinstance(step, Wait | Done | Failed):
                 self._contact.check(run.meter)
                 run.associated(self._sessions.associate(run.meter))
+                if self._watch.lost:
+                    self._line_is_back()
                 return "associated"
             sentence = run.perform(step, session)
         except MeterError as error:
             self._in_hand = None
             error = self._contact.judge(run.meter, session, error)
-            self._sessions.lose(meter_id, error)
+            self._lose(meter_id, error)
             if (
                 rested_s > RESTED_S
                 and isinstance(error, LinkLostError)
@@ -376,6 +418,8 @@ class Worker:
         self._sessions.used(meter_id)
         if session is not None and not run.keeps_line and self._learning.note_habit(run.meter, session):
             self._sessions.leave(meter_id)  # to come back with other limits
+        if self._watch.lost:
+            self._line_is_back()
         if not self._is_due(run):
             self._leave_unwanted()
         return sentence
@@ -428,7 +472,7 @@ class Worker:
             data = probe(session, meter)
         except MeterError as error:
             judged = self._contact.judge(meter, session, error)
-            self._sessions.lose(meter.id, judged)
+            self._lose(meter.id, judged)
             for run in self._runs.values():
                 if run.meter.id == meter.id:
                     run.view.doubt()

@@ -356,6 +356,15 @@ def test_two_meters_at_one_address_and_twins_of_any_name_are_refused(write: Writ
     assert "than that of meter m" in found[3]
 
 
+def test_a_device_by_its_name_and_by_a_link_to_it_is_one_line(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "ttyUSB0").touch()
+    (tmp_path / "by-id").symlink_to("ttyUSB0")
+    port = "[[ports]]\nname = '{0}'\nkind = 'rs485'\ndevice = '{1}'\n"
+    found = mistakes_of(write(port.format("a", tmp_path / "by-id") + port.format("b", tmp_path / "ttyUSB0")))
+    assert [line.split(": ")[1] for line in found] == ["ports[1].device"]
+    assert "expected a device that no other port has" in found[0]
+
+
 def test_behind_a_wrapper_only_the_logical_address_tells_meters_apart(write: Write) -> None:
     port = "[[ports]]\nname = 'p'\nkind = 'tcp'\naddress = '192.0.2.1:4059'\n"
     meter = "[[meters]]\nid = '{}'\nport = 'p'\nlogical_address = {}\n"

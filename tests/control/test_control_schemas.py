@@ -11,9 +11,10 @@ from support.desk import campaign, hold, order
 from gateway.control.schema import schema
 from gateway.control.verbs import VERBS
 from gateway.errors import ADVICE, Code
-from gateway.model import CampaignState, Job, JobState, Reply, ReplyStatus
+from gateway.model import AlarmKind, CampaignState, Job, JobState, Reply, ReplyStatus
 from gateway.simulator.clock import EPOCH, VirtualClock
 from gateway.store.documents import (
+    ALARM_ADVICE,
     campaign_document,
     event_document,
     identifier_text,
@@ -23,7 +24,7 @@ from gateway.store.documents import (
     time_text,
 )
 
-NAMES = ["command", "reply", "campaign", "job", "event"]
+NAMES = ["command", "reply", "campaign", "job", "event", "alarm"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,6 +58,7 @@ def test_schemas_and_code_name_the_same_things():
     assert schema("campaign")["properties"]["counts"]["propertyNames"]["enum"] == list(JobState)
     assert schema("job")["properties"]["state"]["enum"] == list(JobState)
     assert set(schema("event")["properties"]["state"]["enum"]) == {*CampaignState, *JobState, None}
+    assert schema("alarm")["properties"]["kind"]["enum"] == list(AlarmKind) == list(ALARM_ADVICE)
     assert schema("reply")["properties"]["status"]["enum"] == list(ReplyStatus)
     assert VERBS.keys() <= schema("command")["$defs"].keys()
 

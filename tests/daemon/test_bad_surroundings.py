@@ -153,19 +153,17 @@ def test_keys_that_may_not_be_read_are_named(launch, systemd: Systemd):
 
 
 def test_an_adapter_that_is_missing_at_the_start_is_told_once_and_used_when_it_is_there(launch, tmp_path):
-    gateway = launch(
-        meters=1, started=False, before="from gateway.daemon import process\nprocess.DEVICES_EVERY_S = 0.5"
-    )
+    gateway = launch(meters=1, started=False)
     adapter = tmp_path / "adapter"
     gateway.config.write_text(gateway.config.read_text().replace(gateway.line.address, str(adapter)))
     gateway.start()
-    missing = f"port rs485-1: {adapter} is not there"
+    missing = f"alarm: port-lost.rs485-1: {adapter} is not there"
     gateway.wait_for(missing)
-    assert list(ask(gateway, "info.get")["now"]["alarms"]) == ["port_lost"]
+    assert list(ask(gateway, "info.get")["now"]["alarms"]) == ["port-lost.rs485-1"]
     order(gateway, tmp_path)
     gateway.wait_for(f"waiting T_PORT: cannot open {adapter}: No such file or directory; next try in 10 s")
     adapter.symlink_to(gateway.line.address)
-    gateway.wait_for(f"port rs485-1: {adapter} is there again")
+    gateway.wait_for("alarm: port-lost.rs485-1: over")
     eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
     assert ask(gateway, "info.get")["now"]["alarms"] == {}
     assert gateway.said().count(missing) == 1

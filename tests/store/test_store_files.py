@@ -79,7 +79,8 @@ def test_a_broken_database_is_kept_aside_and_counters_come_from_the_second_file(
     assert store.set_aside.read_bytes() == broken
     assert store.epoch != epoch
     assert store.counter("MTR1") == 1050
-    [event] = store.events()
+    event, alarm = store.events()
+    assert (alarm["kind"], alarm["seq"]) == ("alarm", 2)
     assert (event["kind"], event["seq"], event["epoch"]) == ("store", 1, store.epoch)
     assert store.set_aside.name in event["message"]
     store.close()

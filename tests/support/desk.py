@@ -233,13 +233,13 @@ def short(topic: str) -> str:
 
 
 def told(topic: str, payload: bytes) -> dict[str, Any]:
-    """A message as its reader takes it, held against the schema of its topic."""
-    document: dict[str, Any] = json.loads(payload)
+    """A message as its reader takes it, held against the schema of its topic; {} for one that takes an alarm back."""
     parts = short(topic).split("/")
-    hold(
-        {"rsp": "reply", "event": "event", "campaign": "job" if "job" in parts else "campaign"}[parts[0]],
-        document,
-    )
+    if parts[0] == "alarm" and not payload:
+        return {}
+    document: dict[str, Any] = json.loads(payload)
+    names = {"rsp": "reply", "event": "event", "alarm": "alarm"}
+    hold(names.get(parts[0], "job" if "job" in parts else "campaign"), document)
     return document
 
 

@@ -22,6 +22,7 @@ class RunningGateway:
     """`python -m gateway run` in a directory. `changes`: what single meters have of their own. `before`: Python that
     runs ahead of it in the same process. `sections` are added to the configuration.
     `head`: what stands before the one meter, which signs on by mode E.
+    `adapter`: where the line is found, as udev's names by id are, for it may be unplugged.
     `within`: a command that runs another one, as its last words, in surroundings of their own."""
 
     def __init__(
@@ -38,6 +39,7 @@ class RunningGateway:
         env: Mapping[str, str] | None = None,
         within: Sequence[str] = (),
         head: Head | None = None,
+        adapter: Path | None = None,
     ) -> None:
         specs = virtual.meters(meters, version=OLD, new_version=NEW, verify_s=0.1, reboot_s=0.2)
         specs = [
@@ -45,7 +47,11 @@ class RunningGateway:
             for number, spec in enumerate(specs)
         ]
         self.meters = [VirtualMeter(spec, faults=faults) for spec in specs]
-        self.line = PtyLine(self.meters, baud=baud) if head is None else OpticalPty(self.meters, head)
+        self.line = (
+            PtyLine(self.meters, baud=baud, link_path=adapter)
+            if head is None
+            else OpticalPty(self.meters, head)
+        )
         self.directory = directory
         self.log = directory / "log"
         self.socket = directory / "run" / "control.sock"

@@ -82,8 +82,10 @@ class SimBroker:
         self._mids += 1
         if self._connected:
             self.heard.append(message)
-            if message.retain:
+            if message.retain and message.payload:
                 self.retained[message.topic] = message
+            elif message.retain:
+                self.retained.pop(message.topic, None)
             # The publication arrived; its acknowledgement may be lost with the connection.
             if message.qos and self._chance.random() >= self._loses:
                 self._events.append(Acknowledged(self._mids, 0))

@@ -22,9 +22,10 @@ from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
 from gateway.uplink.broker import Acknowledged, Connected, Delivery, Event, Lost, Message, Subscribed
 from gateway.uplink.progress import ProgressTeller
-from gateway.uplink.uplink import OUTBOX_ALARM, REFUSED_ALARM, STATUS, Uplink
+from gateway.uplink.uplink import REFUSED_ALARM, STATUS, Uplink
 
 BASE = "mgw/v1/gw"
+OUTBOX_ALARM = ("alarm", "outbox")
 OUTBOX_LIMIT_BYTES = 100_000
 ROOMY = Connected(max_packet_size=1 << 20, receive_maximum=65535)
 
@@ -309,9 +310,9 @@ def test_an_outbox_that_fills_up_is_an_alarm_until_the_broker_has_taken_it(
     desk.fill_outbox(0.80)
     desk.run_for(10)
     alarm = desk.alarm(OUTBOX_ALARM)
-    assert alarm["limit_bytes"] == OUTBOX_LIMIT_BYTES
-    assert alarm["bytes"] >= 0.8 * OUTBOX_LIMIT_BYTES
-    assert alarm["message"].endswith(": new campaigns are refused")
+    waiting, _, rest = alarm["message"].partition(" ")
+    assert int(waiting) >= 0.8 * OUTBOX_LIMIT_BYTES
+    assert rest == f"of {OUTBOX_LIMIT_BYTES} octets wait for the broker: new campaigns are refused"
 
     desk.fill_outbox(0.95)
     desk.run_for(10)
@@ -321,9 +322,13 @@ def test_an_outbox_that_fills_up_is_an_alarm_until_the_broker_has_taken_it(
     desk.run_for(120)
     assert desk.store.outbox_bytes() == 0
     assert desk.alarm(OUTBOX_ALARM) is None
-    told = [record.message for record in caplog.records if record.message.startswith("outbox: ")]
+    told = [record.message for record in caplog.records if record.message.startswith("alarm: outbox")]
     assert len(told) == 3
-    assert told[-1] == "outbox: below its limits again"
+    assert told[-1] == "alarm: outbox: over"
+    retained = [
+        message.payload for message in desk.broker.published if message.topic.endswith("alarm/outbox")
+    ]
+    assert retained[-1] == b""
 
 
 # -- progress -------------------------------------------------------------------------------------------------
