@@ -235,6 +235,10 @@ class NotNowError(AssociationError):
     retryable = True
 
 
+class NoHdlcError(AssociationError):
+    """The meter signs on at its optical port (mode E) and offers no HDLC there."""
+
+
 class SecurityError(MeterError):
     """A wrong password, proof, tag, key or counter. Never retried by itself: it parks the meter (invariant 11)."""
 

@@ -47,7 +47,7 @@ _PUSHES = (b"\x0f", b"\xc2", b"\xca", b"\xd2")
 
 class Conversation:
     """The link to one meter on one line. Everything raises SilentError, LinkLostError or PortError, and `connect`
-    AssociationError where the meter has no HDLC at its optical port."""
+    NoHdlcError."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.clock import Clock
-from gateway.errors import AssociationError, SilentError, WireError
+from gateway.errors import NoHdlcError, SilentError, WireError
 from gateway.link.port import Port
 from gateway.model import Meter, PortSettings
 from gateway.wire import mode_e
@@ -40,7 +40,7 @@ TURN_S = 0.3
 
 class SignOn:
     """Brings one meter from wherever it stands into HDLC. Raises PortError, SilentError, WireError where something
-    answers and is no meter, and AssociationError where the meter has no HDLC."""
+    answers and is no meter, and NoHdlcError."""
 
     def __init__(self, port: Port, settings: PortSettings, meter: Meter, clock: Clock) -> None:
         self._port = port
@@ -56,7 +56,7 @@ class SignOn:
             self._disconnect(links, stood_at)
         found = self._identify(links)
         if not found.hdlc:
-            raise AssociationError(
+            raise NoHdlcError(
                 f"meter {self._meter.id} signs on as {found.manufacturer} {found.text!r} and does not offer HDLC by "
                 "mode E"
             )
@@ -142,7 +142,8 @@ class SignOn:
         self._clock.sleep(profile.optical_delay_before_ack_s)
         left_s = self._clock.monotonic() + _line_s(octets, SIGN_ON_BAUD)
         self._port.write(octets)
-        # What a driver calls drained may still be in the adapter; the time on the line is certain.
+        # A driver calls drained what is still in its adapter, and an adapter that hangs is never drained: the time on
+        # the line is certain.
         self._clock.sleep(left_s - self._clock.monotonic())
         self._port.discard()  # the echo of a head
         self._port.set_baud(baud)

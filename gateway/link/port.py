@@ -49,8 +49,8 @@ class Port(Protocol):
         """Throw away what came in unasked."""
 
     def set_baud(self, baud: int) -> int:
-        """Go on at another rate once all that was written has left; the rate until now. Raises PortError, also where
-        there is no rate to set."""
+        """Go on at another rate at once; the rate until now. What was written and has not left yet is spoilt: the
+        caller knows how long that takes. Raises PortError, also where there is no rate to set."""
 
     def close(self) -> None:
         """Give the line back. Never raises."""
@@ -128,7 +128,6 @@ class SerialPort:
     def set_baud(self, baud: int) -> int:
         before = int(self._serial.baudrate)
         try:
-            self._serial.flush()
             self._serial.baudrate = baud
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise PortError(

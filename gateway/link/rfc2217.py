@@ -9,7 +9,7 @@ import time
 import serial
 
 from gateway.errors import PortError
-from gateway.model import Parity, PortKind, PortSettings
+from gateway.model import Parity, PortSettings
 
 DEAD_AFTER_MS = 20_000
 _SLICE_S = 0.02
@@ -30,7 +30,7 @@ def notice_death(connection: socket.socket) -> None:
 
 class Rfc2217Port:
     """A `Port` to a serial line elsewhere. The connection is made when it is opened; one that is lost is PortError, and
-    whoever opens the port again has a new one. Rate, form of characters, DTR and RTS are set over the network."""
+    whoever opens the port again has a new one. Rate and parity are set over the network, DTR and RTS are raised."""
 
     def __init__(self, settings: PortSettings, baud: int) -> None:
         """Raises PortError saying why it cannot be had."""
@@ -39,12 +39,10 @@ class Rfc2217Port:
             self._serial = serial.serial_for_url(
                 settings.device, baud, parity=_PARITY[settings.parity], timeout=_SLICE_S
             )
-            if settings.kind is PortKind.OPTICAL:
-                self._serial.dtr = True
-                self._serial.rts = True
-            notice_death(vars(self._serial)["_socket"])  # pyserial has no public way to it
         except (serial.SerialException, OSError, ValueError) as error:
             raise PortError(f"cannot open {settings.device}: {error}") from None
+        with contextlib.suppress(OSError):
+            notice_death(vars(self._serial)["_socket"])  # pyserial has no public way to it
 
     def write(self, octets: bytes) -> None:
         try:

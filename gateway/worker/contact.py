@@ -32,6 +32,7 @@ from gateway.errors import (
     DamagedAnswerError,
     LinkLostError,
     MeterError,
+    NoHdlcError,
     ParkedError,
     PortError,
     SecurityError,
@@ -287,6 +288,8 @@ def _unreadable(meter: Meter, error: MeterError) -> MeterError:
     remedy = "is counter_object right in its profile? If it never tells it, set initial_counter in keys.toml"
     found = f"the invocation counter of {meter.id} cannot be read ({error.message}); {remedy}"
     match error:
+        case NoHdlcError():
+            return error
         case AccessError() | AssociationError() if not _for_now(error):
             return SecurityError(found, detail=error.detail)
         case AccessError():

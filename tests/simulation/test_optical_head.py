@@ -66,13 +66,15 @@ def test_a_slow_meter_needs_its_delay():
     assert updated(slow, profile=patient).now_s < began
 
 
-def test_a_meter_without_hdlc_is_named():
+@pytest.mark.parametrize("spec", [MeterSpec(), ciphered()], ids=["plain", "ciphered"])
+def test_a_meter_without_hdlc_is_named_and_not_taken_for_one_that_refuses_its_keys(spec):
     with memory_directory() as directory:
-        world = World(directory, [SimMeter(MeterSpec(), port="probe")], heads={"probe": Head(hdlc=False)})
+        world = World(directory, [SimMeter(spec, port="probe")], heads={"probe": Head(hdlc=False)})
         world.submit()
         world.run_until_told()
         assert (world.job()["state"], world.job()["code"]) == ("failed", "T_ASSOCIATION")
         assert "does not offer HDLC by mode E" in world.job()["message"]
+        assert world.store.parked("MTR1") is None
 
 
 def test_the_other_ports_are_served_while_a_head_is_silent():
