@@ -4,14 +4,17 @@ meter can be found in."""
 from dataclasses import replace
 
 import pytest
+from support.patience import eventually
 
+from gateway.clock import SystemClock
 from gateway.errors import AssociationError, Code, SilentError, WireError
 from gateway.link.conversation import Conversation
 from gateway.link.counters import Counters
 from gateway.link.echo import EchoFilter
+from gateway.link.port import open_port
 from gateway.link.session import Session
 from gateway.model import Meter, MeterKeys, PortKind, PortSettings, Profile
-from gateway.simulator import Head, MeterSpec, OpticalLine, VirtualClock, VirtualMeter
+from gateway.simulator import Head, MeterSpec, OpticalLine, OpticalPty, VirtualClock, VirtualMeter
 from gateway.wire import apdu
 from gateway.wire.hdlc import Address
 from gateway.wire.tally import Tally
@@ -233,3 +236,28 @@ def test_a_meter_that_restarts_is_signed_on_to_anew():
         session.get(NAME)
     cabinet.clock.advance(SPEC.reboot_s)
     assert cabinet.name()
+
+
+# -- in real time ---------------------------------------------------------------------------------------------
+
+
+def test_the_rate_of_a_real_device_changes_when_the_acknowledgement_has_left():
+    """The head reads the rate from the pty, and spoils what has not left when it changes."""
+    clock, meter = SystemClock(), Meter("MTR1", "probe", physical_address=17)
+
+    def signs_on():
+        settings = PortSettings("probe", PortKind.OPTICAL, device=line.address, mode_e=True)
+        port = EchoFilter(open_port(settings), "probe", clock)
+        try:
+            Session(
+                port, settings, meter, MeterKeys(), system_title=b"", counters=Counters(lambda _: 0),
+                clock=clock, random_octets=bytes,
+            ).open()  # fmt: skip
+        except SilentError:
+            return False  # on a busy machine the head is late to look
+        finally:
+            port.close()
+        return True
+
+    with OpticalPty([VirtualMeter(SPEC)], Head(echoes=1.0)) as line:
+        eventually(signs_on)
