@@ -21,7 +21,7 @@ from gateway.simulator.broadcast import for_all
 from gateway.simulator.faults import Echo, Faults, Talk, dice
 from gateway.simulator.link import Sent
 from gateway.simulator.meter import VirtualMeter
-from gateway.simulator.noise import Burst, Disturbance, both, frames_of, garbled, overlap
+from gateway.simulator.noise import MOMENT_S, Burst, Disturbance, both, frames_of, garbled, overlap
 from gateway.wire.hdlc import Address, Frame, FrameReader
 from gateway.wire.wrapper import WrapperReader, encode_wrapper
 
@@ -244,7 +244,7 @@ class Medium:
     def _talk_first(self) -> None:
         """Say what begins before the end of what comes next, so that it can collide with it."""
         for talker in self._talkers:
-            while talker.next_s < (self._to_gateway[0].end_s if self._to_gateway else math.inf):
+            while talker.next_s + MOMENT_S < (self._to_gateway[0].end_s if self._to_gateway else math.inf):
                 self._arrive(self._burst(*talker.say()))
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.bench import LDN, Bench, NoAnswerError, an_image
 
 from gateway.errors import LinkLostError, PortError, SecurityError
-from gateway.model import Authentication, MeterKeys, Security
+from gateway.model import Authentication, Framing, MeterKeys, Security
 from gateway.simulator import (
     NONE,
     Echo,
@@ -21,6 +21,7 @@ from gateway.simulator import (
     VirtualMeter,
     What,
 )
+from gateway.simulator.medium import Medium
 from gateway.wire.hdlc import Address, Damaged, Frame, FrameReader, FrameType
 
 SPEC = MeterSpec(address=Address(1, 17), response_s=0.05)
@@ -124,6 +125,25 @@ def test_a_meter_that_jabbers_for_ever_costs_no_memory_while_nobody_listens():
     line.discard()
     octets, _ = heard(line, 1.0)
     assert len(octets) == pytest.approx(960, abs=64)
+
+
+@pytest.mark.parametrize("baud", [9600, 57600, 115200])
+@pytest.mark.parametrize("since_s", [0.0, 28_000_000.123])
+def test_no_more_jabber_is_made_than_is_heard(baud, since_s):
+    """Also late in the life of a line, where times are sums with errors at their ends."""
+    medium = Medium(
+        [VirtualMeter(SPEC)], baud=baud, framing=Framing.HDLC, faults=Faults(talks=(Talk(),)), seed=0
+    )
+    medium.begin(since_s)
+    now_s, octets = since_s, 0
+    for _ in range(2000):
+        now_s += 0.005
+        medium.settle(now_s)
+        while arrived := medium.take(65536, now_s):
+            octets += len(arrived)
+        _, end_s = medium.coming
+        assert end_s < now_s + 130 * medium.octet_s, "hardly more than a stretch ahead"
+    assert octets == pytest.approx((now_s - since_s) / medium.octet_s, abs=130)
 
 
 def test_spells_of_jabber_leave_room_between_them():
