@@ -62,12 +62,15 @@ class Figures:
     def until_idle_s(self) -> float | None:
         """When the figures should be told again although nothing happens; None: they tell of an idle line already."""
         (_, oldest_s), (newest_at_s, newest_s) = self._busy[0], self._busy[-1]
-        if oldest_s == newest_s:
-            return None
-        return self._post_at_s if self._lately else newest_at_s + MINUTE_S
+        if self._lately or newest_s != self._busy_s():
+            return self._post_at_s
+        return None if oldest_s == newest_s else newest_at_s + MINUTE_S
+
+    def _busy_s(self) -> float:
+        return self.of_all.busy_s + sum(tally.busy_s for tally in self._tallies.values())
 
     def _utilisation(self, now_s: float) -> dict[str, float]:
-        busy_s = self.of_all.busy_s + sum(tally.busy_s for tally in self._tallies.values())
+        busy_s = self._busy_s()
         self._busy.append((now_s, busy_s))
         while len(self._busy) > 1 and self._busy[1][0] <= now_s - HOUR_S:
             self._busy.popleft()

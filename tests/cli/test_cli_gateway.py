@@ -81,6 +81,18 @@ def test_probe_shows_all_seven_attributes(type_in):
         assert line in out
 
 
+def test_status_tells_what_went_over_a_line(type_in):
+    assert type_in("probe", "MTR0005")[0] == 0
+    deadline_s = time.monotonic() + PATIENCE_S
+    while "figures" not in (document := json.loads(type_in("status", "--json")[1]))["meters"][4]:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    (port,), meter = document["ports"], document["meters"][4]
+    assert port["figures"]["octets_in"] >= meter["figures"]["octets_in"] > 100
+    assert meter["figures"]["last_heard"] is not None
+    assert "BUSY" in type_in("status")[1]
+
+
 def test_probe_of_a_meter_that_is_not_there(type_in):
     status, _, err = type_in("probe", "MTR9")
     assert status == 1
@@ -101,12 +113,14 @@ def test_update_puts_a_file_into_a_meter_and_the_meter_says_so(gateway, type_in,
 
 
 def test_update_as_json_lines_ends_with_the_whole_truth(type_in, firmware):
-    status, out, _ = type_in("update", "MTR0002", str(firmware), "--identifier", "hex:0102", "--json")
+    options = ("--identifier", "hex:0102", "--priority", "0", "--json")
+    status, out, _ = type_in("update", "MTR0002", str(firmware), *options)
     assert status == 0
     documents = [json.loads(line) for line in out.splitlines()]
     states = [document["jobs"][0]["state"] for document in documents]
     assert states[-1] == "updated"
     assert documents[-1]["campaign"]["identifier"] == "hex:0102"
+    assert documents[-1]["campaign"]["priority"] == 0
     assert len(states) == len(documents) > 1
 
 

@@ -85,6 +85,17 @@ def test_what_goes_wrong_is_told_of_the_meter_it_goes_wrong_with(disk):
     assert meters["MTR1"]["timeouts"] <= 3, "while it restarts"
 
 
+def test_a_single_probe_is_told_soon_although_nothing_follows(disk):
+    world = two(disk)
+    world.run(lambda: world.now_s > 100.0)
+    for _ in range(2):
+        cmd_id = world.command_at_the_gateway("meter.probe", {"meter": "MTR2"})
+        world.run(lambda cmd_id=cmd_id: world.store.reply_of(cmd_id).status == "done")
+    port, meters = figures(world)
+    assert meters["MTR2"]["exchanges"] == port["exchanges"] == 2 * (1 + 9), "AARQ, and nine attributes"
+    assert port["utilisation_minute"] > 0
+
+
 def test_damaged_frames_are_counted(disk):
     world = two(disk, line_faults=Faults(to_gateway=Noise(damaged=0.2)))
     world.submit(targets=["MTR1"])
