@@ -35,6 +35,8 @@ before its worker counts as hanging."""
 HANDSHAKE_OCTETS = 64
 """More than UA and DM have, with parameters and the longest addresses: a silent meter is not waited for as if it could
 answer SNRM with the longest frame."""
+MAX_REPEATS = 6
+"""So often the same frame goes again after silence."""
 BUSY_LIMIT_S = 90.0
 """So long a meter may acknowledge a request and not answer it: flash erase takes up to 60 s in the field."""
 
@@ -66,6 +68,8 @@ class Conversation:
         self._tally = tally
         self._limits = limits
         self._keep_time(settings.baud)
+        self.untaken = False
+        """The meter answered, and did not get the last request however often it was sent."""
         self.parameters_refused = False
         """The meter took an SNRM without parameters only."""
         self.slow: deque[Slow] = deque(maxlen=OF_MANY)
@@ -92,11 +96,6 @@ class Conversation:
     def request(self) -> Request:
         """The frames of the last request. What TCP does with it nobody knows, and it counts as nothing special."""
         return self._link.request if isinstance(self._link, HdlcClient) else Request(0, 1)
-
-    @property
-    def untaken(self) -> bool:
-        """The meter answered, and did not get the last request however often it was sent."""
-        return isinstance(self._link, HdlcClient) and self._link.untaken
 
     def connect(self) -> None:
         """Set up the link, on a line that is cleared first; where the port says so, after signing on (mode E)."""
@@ -229,6 +228,7 @@ class Conversation:
             answer = self._listen(len(octets))
             if satisfied(answer):
                 return answer
+            self._give_up_untaken()
             heard = self._heard and self._clock.monotonic() < give_up_s
         raise SilentError(
             f"meter {self._meter.id} does not answer: {self._settings.attempts} attempts, "
@@ -251,6 +251,15 @@ class Conversation:
         return (
             f"; {octets} octets came that are no frame: noise, another speed, or somebody who talks unasked"
         )
+
+    def _give_up_untaken(self) -> None:
+        """A meter that says again and again that it has not got a frame does not take it, where that is more than each
+        meter takes. Raises LinkLostError."""
+        link = self._link
+        if isinstance(link, HdlcClient) and link.repeated > MAX_REPEATS and link.request.demanding:
+            self.untaken = True
+            info = link.request.longest_info
+            raise LinkLostError(f"meter {self._meter.id} answers, and does not get frames of {info} octets")
 
     def _listen(self, written: int) -> bytes | None:
         """Read until an APDU or the state of the link answers what was written; None after silence. Each valid

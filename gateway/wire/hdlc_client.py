@@ -42,9 +42,6 @@ from gateway.wire.tuning import Request
 PROPOSAL = Parameters(LARGEST_INFO, LARGEST_INFO, LARGEST_WINDOW, LARGEST_WINDOW)
 LARGEST_APDU = 64 * 1024
 """An answer that grows beyond this is nobody's answer to us."""
-LARGEST_REPEATS = 6
-"""So often a frame goes again that the meter, asked, says it has not got: it does not take this frame, where
-that is more than each meter takes."""
 LARGEST_STALL = 100
 """Frames of the meter in a row without anything new before the link counts as lost: more than three minutes of
 "busy" at a poll every two seconds, and a quick end to a meter that answers every frame with the same."""
@@ -85,8 +82,8 @@ class HdlcClient:
         self._reader = FrameReader()
         self.repeats = 0
         """Windows that went again since the beginning, for the meter had not got all of them."""
-        self.untaken = False
-        """The link was given up since the meter, asked again and again, did not get a frame of ours."""
+        self.repeated = 0
+        """How often the oldest frame of ours went again after silence."""
         self._last = 0, Parameters()
         """Octets of the last request, and the limits it was cut by."""
         self._begin(_State.DISCONNECTED)
@@ -109,8 +106,8 @@ class HdlcClient:
         self._polling = False
         """The last frame with P was an RR: its answer tells what is missing."""
         self._stalled = 0
-        self._repeated = 0
-        """How often the oldest frame went again."""
+        self._silent = False
+        """There was silence, and nothing went again since."""
 
     @property
     def connected(self) -> bool:
@@ -149,6 +146,7 @@ class HdlcClient:
 
     def timed_out(self) -> bytes:
         self._reader.reset()
+        self._silent = True
         match self._state:
             case _State.CONNECTING:
                 return self._snrm()
@@ -264,7 +262,7 @@ class HdlcClient:
         del self._outgoing[:count]
         self._in_flight -= count
         self._acknowledged = receive_seq
-        self._repeated = 0
+        self.repeated = 0
         return True
 
     def _note_progress(self, *, made: bool) -> None:
@@ -286,19 +284,12 @@ class HdlcClient:
         if not advanced and not self._polling:
             return b""
         if self._in_flight:
-            self._repeat(advanced=advanced)
+            # Lost; or the meter's word of it is late and doubled, hence silence is what counts.
+            self.repeats += 1
+            self.repeated += self._silent
+            self._silent = False
         self._in_flight = 0
         return self._next_window()
-
-    def _repeat(self, *, advanced: bool) -> None:
-        """Frames of ours were lost."""
-        self.repeats += 1
-        self._repeated = 0 if advanced else self._repeated + 1
-        if self._repeated > LARGEST_REPEATS and self.request.demanding:
-            self.untaken = True
-            longest = self.request.longest_info
-            self._begin(_State.DISCONNECTED)
-            raise LinkLostError(f"the meter answers, and does not get frames of {longest} octets")
 
     def _next_window(self) -> bytes:
         frames = self._outgoing[self._in_flight : self.limits.window_tx]
