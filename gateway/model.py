@@ -470,6 +470,16 @@ class Parked:
     parked_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A line that is lent to another tool."""
+
+    port: str
+    until: datetime
+    who: str
+    """Who asked for it, as in `Command`."""
+
+
 class AlarmKind(StrEnum):
     CLOCK = "clock"
     """Nobody keeps the clock right."""

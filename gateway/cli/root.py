@@ -53,6 +53,7 @@ _COMMANDS = {
     "status": "gateway.cli.service:status",
     "probe": "gateway.cli.service:probe",
     "counter": "gateway.cli.service:counter",
+    "port": "gateway.cli.ports:port",
     "image": "gateway.cli.campaigns:image",
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",

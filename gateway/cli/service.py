@@ -106,13 +106,16 @@ def _port(port: Document) -> tuple[object, ...]:
     )
     figures = port.get("figures")
     busy = f"{figures['utilisation_minute']:.0%}" if figures else ""
-    return port["port"], port["kind"], line, port["meters"], busy, _trouble(figures) if figures else ""
+    return port["port"], port["kind"], line, port["meters"], busy, _trouble(port, figures)
 
 
-def _trouble(figures: Document) -> str:
-    """What went wrong on a line since the gateway began, in a row."""
+def _trouble(port: Document, figures: Document | None) -> str:
+    """Why the line cannot be used now, and what went wrong on it since the gateway began, in a row."""
+    now = [f"lent until {port['held']['until']}"] if port["held"] else []
     kinds = ("polls", "timeouts", "damaged", "foreign")
-    return ", ".join(f"{figures[kind]} {kind}" for kind in kinds if figures[kind])
+    return ", ".join(
+        now + port["alarms"] + [f"{figures[kind]} {kind}" for kind in kinds if figures and figures[kind]]
+    )
 
 
 def _campaign(one: Document) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
+from gateway.config.values import duration
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.orders import read_order
 from gateway.errors import DiskError, NotFoundError, SchemaError
@@ -22,6 +23,7 @@ from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.documents import (
     Document,
     campaign_document,
+    hold_document,
     job_document,
     parked_document,
     time_text,
@@ -34,6 +36,7 @@ LISTED_CAMPAIGNS = 100
 """`campaign.list` without a limit."""
 
 _CHUNK_BYTES = 256 * 1024
+_HOLD = duration("1s", "24h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,32 @@ class Verbs:
     def port_list(self, command: Command, _descriptor: int | None) -> Reply:
         config, figures = self.config, self._board.values("port")
         meters = Counter(meter.port for meter in config.meters)
+        alarms = self._board.values("alarm").values()
         ports = [
-            {**_port(port), "meters": meters[port.name], **figures.get(("port", port.name), {})}
+            {
+                **_port(port),
+                "meters": meters[port.name],
+                "alarms": [alarm["kind"] for alarm in alarms if alarm.get("port") == port.name],
+                "held": hold_document(hold) if (hold := self._store.hold(port.name)) else None,
+                **figures.get(("port", port.name), {}),
+            }
             for port in config.ports
         ]
         return _done(command, {"ports": ports})
+
+    def port_hold(self, command: Command, _descriptor: int | None) -> Reply:
+        """An errand: the worker ends its exchange first, and leaves its meters."""
+        try:
+            for_s = _HOLD.read(command.args["for"])
+        except ValueError:
+            raise SchemaError(f"args.for: found {command.args['for']!r}, expected {_HOLD.expected}") from None
+        with self._placing:
+            port = self._port_named(command)
+            errand = Errand(command.cmd_id, command.verb, port.name, "", {"for_s": for_s})
+            return self._store.add_errand(command, errand)
+
+    def port_release(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.release_port(command, self._port_named(command).name)
 
     def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
         config = self.config
@@ -198,6 +222,13 @@ class Verbs:
         self._reload()
         return reply
 
+    def _port_named(self, command: Command) -> PortSettings:
+        name = command.args["port"]
+        port = next((port for port in self.config.ports if port.name == name), None)
+        if port is None:
+            raise NotFoundError(f"no port {name}")
+        return port
+
     def _meter_named(self, command: Command) -> Meter:
         name = command.args["meter"]
         meter = next((meter for meter in self.config.meters if meter.id == name), None)
@@ -212,6 +243,8 @@ VERBS: Mapping[str, Verb] = {
         Verb("ping", Verbs.ping),
         Verb("info.get", Verbs.info_get),
         Verb("port.list", Verbs.port_list),
+        Verb("port.hold", Verbs.port_hold, changes=True),
+        Verb("port.release", Verbs.port_release, changes=True),
         Verb("meter.list", Verbs.meter_list),
         Verb("meter.probe", Verbs.meter_probe),
         Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),
@@ -225,7 +258,7 @@ VERBS: Mapping[str, Verb] = {
 }
 
 LATER_VERBS = frozenset({
-    "port.scan", "port.hold", "port.release", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
+    "port.scan", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
     "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
     "window.set", "event.list",
 })  # fmt: skip

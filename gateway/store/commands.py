@@ -135,7 +135,7 @@ class Commands(Telling):
         """Answer reads from meters that are not where they were when the read was ordered."""
         for row in database.execute("SELECT * FROM errands WHERE port != ?", (GATEWAY_ERRANDS,)).fetchall():
             errand = _errand(row)
-            if (errand.meter_id, errand.port) not in places:
+            if errand.meter_id and (errand.meter_id, errand.port) not in places:
                 gone = NotFoundError(no_longer(errand.meter_id, errand.port))
                 self._finish(database, errand, failed(errand.cmd_id, gone))
 

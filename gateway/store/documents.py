@@ -17,6 +17,7 @@ from gateway.model import (
     AlarmKind,
     Campaign,
     CampaignState,
+    Hold,
     Job,
     JobState,
     Parked,
@@ -145,6 +146,11 @@ def tuning_document(tuning: Tuning) -> Document:
         "since": time_text(tuning.since),
         "why": tuning.why,
     }
+
+
+def hold_document(hold: Hold) -> Document:
+    """Until when a line is lent, and who asked for it."""
+    return {"until": time_text(hold.until), "who": hold.who}
 
 
 ALARM_ADVICE: dict[AlarmKind, str] = {

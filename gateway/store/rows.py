@@ -16,6 +16,7 @@ from gateway.model import (
     Campaign,
     CampaignState,
     Delivery,
+    Hold,
     Job,
     JobState,
     Parked,
@@ -104,6 +105,7 @@ TRANSFER = Rows(TransferRecord, "transfers")
 PARKED = Rows(Parked, "parked")
 TUNING = Rows(Tuning, "tunings")
 ALARM = Rows(Alarm, "alarms")
+HOLD = Rows(Hold, "holds")
 
 
 def insert(

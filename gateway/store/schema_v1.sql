@@ -127,6 +127,13 @@ CREATE TABLE counters (
   next INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Lines that are lent to another tool for a time.
+CREATE TABLE holds (
+  port TEXT PRIMARY KEY,
+  until TEXT NOT NULL,
+  who TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What an operator should look at; as long as a row is here, its document stands retained at the broker.
 CREATE TABLE alarms (
   code TEXT PRIMARY KEY,

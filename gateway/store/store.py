@@ -6,19 +6,20 @@ from pathlib import Path
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.store.alarms import Alarms
+from gateway.store.holds import Holds
 
 OUTBOX_LIMIT_BYTES = 64 * 2**20
 """`outbox_limit` of the configuration, where it says nothing."""
 
 
-class Store(Alarms):
+class Store(Holds):
     """The state of one gateway, shared by all threads. One public method is one transaction: it happened
     wholly or not at all, and is durable when the method returns.
 
     Methods raise StoreError where the disk cannot be used. Layers, each in a file of its own: Database (opening,
     the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Campaigns (jobs), Parking
-    (meters that are left alone, counters that jump), Tunings (what meters take), Alarms.
+    (meters that are left alone, counters that jump), Tunings (what meters take), Alarms,
+    Holds (lines that are lent).
     """
 
     def __init__(

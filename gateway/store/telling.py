@@ -243,6 +243,8 @@ def _line(event: Document) -> str:
             who = f"{meter} on {port}, campaign {campaign_id}"
         case {"campaign_id": str(campaign_id)}:
             who = f"campaign {campaign_id}"
+        case {"kind": "hold", "port": str(port)}:
+            who = f"hold {port}"
         case {"kind": kind, "meter": str(meter), "port": str(port)}:
             who = f"{kind} {meter} on {port}"
         case _:

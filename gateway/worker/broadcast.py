@@ -159,6 +159,12 @@ class Broadcasts:
 
     # -- what the worker asks ------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """All runs are given up, and gather anew if they come again."""
+        self._groups.clear()
+        self._alone.clear()
+        self._nearly.clear()
+
     def keeps(self, run: TransferRun) -> bool:
         """The association of this run is worth keeping while it waits for its group."""
         return any(run.key in group.joined or run.key in group.looked_at for group in self._groups.values())

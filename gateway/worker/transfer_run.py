@@ -194,6 +194,15 @@ class TransferRun:
         if not self.ended and self.view.record is not None and self.view.blocks is not None:
             self._save(record=self._with_blocks(self.view.record.ceiling))
 
+    def set_aside(self, why: str) -> None:
+        """What the meter acknowledged is durable, and nothing more is done until the job is begun anew: nothing is
+        wrong with it. Once activation is decided its state says more than that it waits."""
+        activated = self.view.record is not None and self.view.record.activate_decided
+        self.checkpoint()
+        self._save(
+            state=self.job.state if activated else JobState.WAITING, code=None, message=why, next_try_at=None
+        )
+
     # -- blocks that go to several meters at once (worker/broadcast.py) ------------------------------------------
 
     def join(self, message: str) -> None:

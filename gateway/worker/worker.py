@@ -40,6 +40,7 @@ from gateway.model import (
 )
 from gateway.store import Store
 from gateway.store.commands import failed
+from gateway.store.documents import time_text
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker import order
@@ -47,6 +48,7 @@ from gateway.worker.broadcast import GROUP_REST_S, Broadcasts, Group
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
 from gateway.worker.learning import Learning
+from gateway.worker.lending import Lending
 from gateway.worker.line_watch import LineWatch
 from gateway.worker.probe import probe
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
@@ -90,6 +92,7 @@ class Worker:
         self._figures = Figures(settings.name, board=board, clock=clock)
         self._learning = Learning(settings, store=store, clock=clock)
         self._watch = LineWatch(settings, store=store, clock=clock)
+        self._lending = Lending(settings.name, store=store, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -142,7 +145,10 @@ class Worker:
             if errand is not None:
                 return StepReport(self._run_errand(errand), now_s)
             self._called = False
+            self._lending.look()
             self._drop_cancelled()
+        if self._lending.until_s is not None:
+            return self._stay_away(self._lending.until_s)
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
         if self._watch.look_at_s is not None and now_s >= self._watch.look_at_s:
@@ -440,28 +446,54 @@ class Worker:
             if run.meter.id == meter_id:
                 run.view.forget()
 
+    # -- a line that is lent ------------------------------------------------------------------------------------------
+
+    def _lend(self, errand: Errand) -> dict[str, object]:
+        """Leave everything as at a stop: who is served again later is begun anew."""
+        holder = self._holder()
+        if holder is not None:
+            raise _unbroken(holder)
+        hold = self._lending.lend(errand)
+        for run in self._runs.values():
+            # Somebody else may have ended the job; the Store is right.
+            with contextlib.suppress(StateError):
+                run.set_aside(self._lending.sentence())
+            self._board.drop(("progress", *run.key))
+        self._runs.clear()
+        self._in_hand = None
+        self._broadcasts.forget()
+        self._sessions.close()
+        return {"port": hold.port, "until": time_text(hold.until)}
+
+    def _stay_away(self, until_s: float) -> StepReport:
+        now_s = self._clock.monotonic()
+        if now_s < until_s:
+            return StepReport(self._lending.sentence(), until_s)
+        self._lending.end()
+        self._look = True
+        return StepReport("the line is back", now_s)
+
     # -- errands -------------------------------------------------------------------------------------------------------
 
     def _run_errand(self, errand: Errand) -> str:
         try:
-            data = self._probe(errand)
+            data = self._lend(errand) if errand.verb == "port.hold" else self._probe(errand)
         except GatewayError as error:
             reply = failed(errand.cmd_id, error)
         else:
             reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
         self._store.finish_errand(errand, reply)
         self._leave_unwanted()
-        return f"{errand.verb} {errand.meter_id}: {reply.code or reply.status}"
+        return f"{' '.join(filter(None, (errand.verb, errand.meter_id)))}: {reply.code or reply.status}"
 
     def _probe(self, errand: Errand) -> dict[str, object]:
+        self._lending.refuse()
         meter = self._meters.get(errand.meter_id)
         if meter is None:
             raise NotFoundError(f"no meter {errand.meter_id}")
         holder = self._holder()
         if holder is not None and holder.meter.id != meter.id:
-            raise BusyError(
-                f"{holder.meter.id} is being updated in one unbroken association; try again later"
-            )
+            raise _unbroken(holder)
         if not errand.local:
             self._contact.check(meter)
         session: Session | None = None
@@ -480,3 +512,7 @@ class Worker:
         self._sessions.used(meter.id)
         self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
         return data
+
+
+def _unbroken(holder: TransferRun) -> BusyError:
+    return BusyError(f"{holder.meter.id} is being updated in one unbroken association; try again later")
