@@ -24,7 +24,7 @@ from gateway.simulator import (
     several,
 )
 from gateway.wire import image_transfer as it
-from gateway.wire.hdlc import Address, Frame, FrameType, Parameters
+from gateway.wire.hdlc import Address, Frame, FrameType
 from gateway.wire.wrapper import encode_wrapper
 
 SPEC = MeterSpec(
@@ -145,8 +145,7 @@ def test_no_damaged_frame_is_taken_for_a_sound_one(way, noise):
 def test_doubled_and_late_frames_do_no_harm():
     noise = Noise(doubled=0.5, delayed=0.5, delay_s=2.5)
     line = a_line(faults=Faults(to_meter=noise, to_gateway=noise), seed=3)
-    # Who asks for long frames gives the link up where the meter seems not to get them.
-    bench = Bench(line, SPEC, patience=50, proposal=Parameters()).connect().associate()
+    bench = Bench(line, SPEC, patience=50).connect().associate()
     bench.send_all(an_image(3000))
     assert line.meters[0].history.blocks == dict.fromkeys(range(12), 1)
 
