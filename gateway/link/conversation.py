@@ -137,6 +137,18 @@ class Conversation:
             finally:
                 self._note_busy()
 
+    def keep_alive(self) -> bool:
+        """Ask the meter's link for a sign of life, so that it does not end for want of frames. False: none came."""
+        octets = self._link.timed_out()
+        self._tally.polls += 1
+        self._begin(len(octets))
+        try:
+            self._write(octets)
+            self._listen(len(octets), until_heard=True)
+        finally:
+            self._note_busy()
+        return self._heard
+
     def exchange(self, apdu: bytes, *, patience_s: float = 0.0) -> bytes:
         """Send an APDU, and wait for the one that answers. `patience_s`: how long a meter whose link answers may be
         at work on it, beyond the time-outs of the port."""
@@ -261,11 +273,11 @@ class Conversation:
             info = link.request.longest_info
             raise LinkLostError(f"meter {self._meter.id} answers, and does not get frames of {info} octets")
 
-    def _listen(self, written: int) -> bytes | None:
+    def _listen(self, written: int, *, until_heard: bool = False) -> bytes | None:
         """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
-        frame of the meter starts the time anew, noise does not."""
+        frame of the meter starts the time anew, noise does not; or it ends the waiting: `until_heard`."""
         before = self._link.connected, self._link.disconnected
-        wait_s = self._wait_s if self._link.connected else self._handshake_wait_s
+        wait_s = self._wait_s if self._link.connected and not until_heard else self._handshake_wait_s
         deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
         frames = 0
         self._heard = False
@@ -284,6 +296,9 @@ class Conversation:
                 return answer
             if heard:
                 self._heard = True
+                if until_heard:
+                    self._tally.heard_at_s = self._clock.monotonic()
+                    return None
                 frames += 1
                 if frames > MAX_FRAMES_PER_ANSWER or self._clock.monotonic() > self._end_s:
                     raise SilentError(

@@ -150,6 +150,14 @@ class Session:
         self.alive = True
         self._tally.sessions += 1
 
+    def keep_alive(self) -> bool:
+        """Let the meter's link know that it is wanted still; whether it answered. Raises LinkLostError, PortError."""
+        try:
+            return self._conversation.keep_alive()
+        except MeterError:
+            self.alive = False
+            raise
+
     def close(self) -> None:
         """Take leave of the meter, if it is still there. Never raises.
 

@@ -214,8 +214,10 @@ class Faults:
     frmr_on_repeat: bool = False
     """FRMR to an I-frame that came before."""
 
+    frames_missed: float = 0.0
+    """Probability that a frame is not heard by this meter, whoever else hears it."""
     broadcasts_missed: float = 0.0
-    """Probability that a frame to all stations is not heard by this meter."""
+    """The same of a frame to all stations."""
 
     # -- security
     silent_refusals: bool = False

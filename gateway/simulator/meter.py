@@ -39,7 +39,7 @@ class VirtualMeter:
         self._challenges = dice(seed, f"{name} challenges")
         self._replies = dice(seed, f"{name} replies")
         self._ear = BroadcastEar(spec, self.counters)
-        self._broadcasts = dice(seed, f"{name} broadcasts")
+        self._misses_now = dice(seed, f"{name} misses")
         self._links: dict[int, SecondaryLink] = {}
         self._associations: dict[int, MeterAssociation] = {}
         self._outcome = _NOTHING
@@ -77,7 +77,8 @@ class VirtualMeter:
 
     def hear(self, frame: Frame, now_s: float) -> list[Sent]:
         """A sound frame with this meter's address; what it sends, in order."""
-        if not self._listens(now_s) or frame.source.lower is not None:
+        missed = self._misses(self._faults.frames_missed)
+        if missed or not self._listens(now_s) or frame.source.lower is not None:
             return []
         link = self._links.get(frame.source.upper) or self._link(frame)
         before = self._mishap_counts()
@@ -89,7 +90,8 @@ class VirtualMeter:
 
     def hear_all(self, frame: Frame, now_s: float) -> None:
         """A sound frame to all stations: nobody answers it, whatever it does."""
-        if not self._listens(now_s) or self._broadcasts.random() < self._faults.broadcasts_missed:
+        missed = self._misses(self._faults.frames_missed) or self._misses(self._faults.broadcasts_missed)
+        if missed or not self._listens(now_s):
             return
         before = self._mishap_counts()
         request = self._ear.understand(frame)
@@ -98,6 +100,9 @@ class VirtualMeter:
         if request is not None and taken:
             self._objects.invoke(request.method, request.data, now_s, public=False)
         self._after(before, [], now_s, executed=False)
+
+    def _misses(self, probability: float) -> bool:
+        return probability > 0.0 and self._misses_now.random() < probability
 
     def _link(self, frame: Frame) -> SecondaryLink:
         spec, client = self.spec, frame.source.upper

@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 GROUP_REST_S = 100.0
 """How old the association of a member may be that is looked at again: below the inactivity time-out of its link (120 s
 by default, IEC 62056-46). If it has ended all the same, the meter says so at once."""
+KEEP_ALIVE_S = 60.0
+"""How long the link of a member rests before it is polled, while others have the line."""
 HELD_S = 5.0
 COUNTER_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +111,8 @@ class Group:
     """By each member in the last round."""
     members: int = 0
     """In the last round."""
+    quiet: set[RunKey] = field(default_factory=set)
+    """Whose link did not answer in this round: it is not polled again."""
     broken: bool = False
     """The line failed in the last round, which therefore shows nothing."""
     over: str = ""
@@ -220,6 +224,30 @@ class Broadcasts:
             case _:
                 pass
         return None
+
+    def keep_alive(self) -> str:
+        """Poll one link of a member that waits for long, where that is due: it costs little, and a new association half
+        a second and a survey. What was done; empty: nothing is due."""
+        for group in self._groups.values():
+            for key in (group.joined.keys() | group.looked_at.keys()) - group.quiet:
+                run = self._runs.get(key)
+                if run is not None and self._sessions.rested_s(run.meter.id) >= KEEP_ALIVE_S:
+                    if not self._polled(run):
+                        group.quiet.add(key)
+                    return f"polled the link of {run.meter.id}"
+        return ""
+
+    def _polled(self, run: TransferRun) -> bool:
+        session = self._sessions.of(run.meter.id, longest_rest_s=GROUP_REST_S)
+        try:
+            answered = session is not None and session.keep_alive()
+        except MeterError as error:
+            self._sessions.lose(run.meter.id, error)
+            run.view.forget()
+            return False
+        if answered:
+            self._sessions.used(run.meter.id)
+        return answered
 
     def step(self, group: Group) -> StepReport:
         """One exchange or one block of a group that is ready."""
@@ -442,6 +470,7 @@ class Broadcasts:
         group.rounds += 1
         group.members = len(group.joined)
         group.to_send, group.sent, group.gained, group.broken = deque(blocks), [], [], False
+        group.quiet.clear()
         log.info(
             "campaign %s on %s: %s, %d blocks to %d meters by broadcast",
             group.key.campaign_id, self._settings.name, what, len(blocks), len(group.joined),
@@ -461,6 +490,7 @@ class Broadcasts:
         port = self._sessions.port()
         for companion in self._companions(group):
             self._note_sent(group, companion, number)
+        port.discard()  # an adapter that gives back what is sent, to somebody who does not read
         begun_s = self._clock.monotonic()
         port.write(octets)
         # A serial driver takes a frame at once, a virtual line until it has been sent.

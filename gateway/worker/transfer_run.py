@@ -240,7 +240,7 @@ class TransferRun:
     def part(self, delivery: str) -> None:
         """It is served by unicast from now on; `delivery` says why, or after what."""
         self._save(state=JobState.TRANSFERRING, code=None, message="", delivery=delivery)
-        self.wake_at = self._clock.monotonic()
+        self.wake_at = min(self.wake_at, self._clock.monotonic())
 
     # -- steps -------------------------------------------------------------------------------------------------
 

@@ -153,6 +153,8 @@ class Worker:
             return self._hold()
         if self._watch.look_at_s is not None and now_s >= self._watch.look_at_s:
             self._look_at_line()
+        if polled := self._broadcasts.keep_alive():
+            return StepReport(polled, now_s)
         run = self._choose()
         if run is None:
             return self._rest()

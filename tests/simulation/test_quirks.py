@@ -384,7 +384,8 @@ ROWS = [
 
 ELSEWHERE = {
     "to_meter", "to_gateway", "cuts_at_octet", "read_chunk_octets", "replies_lost", "unplugged", "echo",
-    "turnaround_s", "talks", "answers_as", "broadcasts_missed",
+    "turnaround_s", "talks", "answers_as", "frames_missed",
+    "broadcasts_missed",
 }  # fmt: skip
 """Faults of the line and of chance: test_simulation.py, test_bad_lines.py, test_broadcast.py, and the simulator's own
 tests."""
