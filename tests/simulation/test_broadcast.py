@@ -4,6 +4,7 @@ meter ends with the right image or none, and no meter is told what was meant for
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from gateway.model import (
 )
 from gateway.simulator import NONE, Faults, MeterSpec, Mishap, Noise, Then, What, several
 from gateway.wire.hdlc import Address
+from gateway.wire.image_transfer import initiate_data
 
 KEYS = MeterKeys(bytes(range(16)), bytes(range(0xD0, 0xE0)), broadcast_key=bytes(range(0xB0, 0xC0)))
 SPEC = MeterSpec(
@@ -341,6 +343,24 @@ def test_another_image_is_not_begun_while_a_group_is_at_work(disk):
     assert {delivery(world, name) for name in GROUP} == {"broadcast"}
 
 
+def test_a_lent_line_is_asked_again_whether_it_is_safe(disk):
+    """Whoever had the line meanwhile may have begun something in a meter that was at rest."""
+    world = World(disk(), with_stranger(), image_size=64 * 128)
+    world.submit(delivery="auto", targets=GROUP)
+    world.run(lambda: frames_heard(world) >= 20)
+    cmd_id = world.command("port.hold", {"port": "bus1", "for": "5min"})
+    world.run(lambda: world.replies(cmd_id)[-1:] != [] and world.replies(cmd_id)[-1]["status"] == "done")
+    heard = frames_heard(world)
+    stranger = world.meters["MTR3"].image
+    stranger.invoke(1, initiate_data(b"of the other tool", 64 * 128), world.now_s)
+    world.run_until_told()
+    assert frames_heard(world) == heard
+    assert stranger.image == bytes(64 * 128)
+    for name in GROUP:
+        assert world.job(name)["state"] == "updated"
+        assert "MTR3" in delivery(world, name)
+
+
 def replace_image(world: World, image: bytes) -> dict[str, Any]:
     """Have another image stored beside the world's own; how an order names it."""
     import hashlib
@@ -369,6 +389,64 @@ def test_a_member_that_falls_silent_after_it_was_initiated_does_not_stop_the_oth
     check(world)
     assert [delivery(world, name) for name in GROUP] == ["broadcast"] * 3
     assert delivery(world, "MTR3").startswith("unicast")
+
+
+# -- whatever comes together ----------------------------------------------------------------------------------
+
+
+def mixed(chance: random.Random) -> tuple[list[SimMeter], list[str]]:
+    """A bus of meters of all kinds, and those of them that are to be updated."""
+    sims = bus(chance.randint(2, 6))
+    for number, sim in enumerate(sims):
+        own = chance.choice([
+            NONE,
+            NONE,
+            Faults(broadcasts_missed=chance.choice([0.05, 0.4, 1.0])),
+            Faults(frames_missed=0.02),
+            Faults(replies_lost=0.03),
+            Faults(blocks_lost=0.05),
+            Faults(mishaps=(Mishap(What.BLOCK, chance.randint(1, 40), Then.REBOOT),)),
+            Faults(
+                mishaps=(Mishap(What.BLOCK, chance.randint(1, 40), Then.REBOOT),), transfer_lost_by_reboot=True
+            ),
+            Faults(mishaps=(Mishap(What.BLOCK, chance.randint(1, 40), Then.FALL_SILENT, for_s=30),)),
+        ])  # fmt: skip
+        sims[number] = replace(sim, faults=own)
+    targets = [sim.id for sim in sims]
+    if chance.random() < 0.5:
+        status = chance.choice([ImageTransferStatus.INITIATED, *ImageTransferStatus])
+        sims[-1] = replace(sims[-1], faults=Faults(left_by_others=status))
+        targets.pop()
+    return sims, targets
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_bus_of_all_kinds(disk, seed):
+    chance = random.Random(f"{seed} bus")
+    sims, targets = mixed(chance)
+    noise = Noise(lost=chance.choice([0.0, 0.01]), damaged=chance.choice([0.0, 0.01]))
+    world = World(
+        disk(), sims, image_size=IMAGE_SIZE, seed=seed, line_faults=Faults(to_meter=noise, to_gateway=noise),
+        power_fails_at=frozenset(chance.sample(range(5, 200), chance.randint(0, 3))),
+    )  # fmt: skip
+    run(world, targets)
+    check_telling(world)
+    for name in world.meters.keys() - set(targets):
+        check_untouched(world, name)
+    initiated = ImageTransferStatus.INITIATED
+    if any(sim.faults.left_by_others is initiated for sim in sims):
+        assert frames_heard(world) == 0
+    for name in targets:
+        meter, job = world.meters[name], world.job(name)
+        # A cut between the decision to activate and its octets, and a meter that lost its image too often.
+        assert job["state"] == "updated" or job["code"] in {"T_ACTIVATE", "T_INCOMPLETE"}, (
+            name,
+            job["message"],
+        )
+        assert meter.history.activations <= 1
+        assert meter.history.count(What.SECURITY) == 0
+        if meter.history.activations:
+            assert meter.image.active_sha256 == world.sha256
 
 
 # -- whatever breaks ------------------------------------------------------------------------------------------
@@ -463,8 +541,7 @@ def test_a_probe_is_answered_between_two_blocks(disk):
     assert {delivery(world, name) for name in world.meters} == {"broadcast"}
 
 
-def test_the_counter_of_the_broadcast_key_outlives_a_lost_state(disk):
-    """Nobody can ask a meter for it: it begins at the time of day, above whatever was used before."""
+def test_the_counter_of_the_broadcast_key_begins_at_the_time_of_day(disk):
     world = World(disk(), bus(3), image_size=IMAGE_SIZE)
     run(world)
     used = world.meters["MTR0"].counters.broadcast
@@ -472,6 +549,29 @@ def test_the_counter_of_the_broadcast_key_outlives_a_lost_state(disk):
     assert seconds - 3600 < used < seconds + 3600
     events = [event for event in world.broker.documents("mgw/v1/gw-sim/event") if event["kind"] == "counter"]
     assert sum("broadcast key" in event["message"] for event in events) == 1
+
+
+def test_a_lost_state_leads_to_no_counter_that_was_used(disk):
+    """Nobody can ask a meter for it, and a meter discards in silence what it has seen."""
+    before = World(disk("before"), bus(3), image_size=IMAGE_SIZE)
+    run(before)
+    later = World(disk("after"), bus(3), image_size=IMAGE_SIZE, start=before.now)
+    for name, meter in later.meters.items():
+        meter.counters.broadcast = before.meters[name].counters.broadcast
+    run(later)
+    check(later)
+    assert {delivery(later, name) for name in later.meters} == {"broadcast"}
+
+
+def test_after_a_restart_the_counter_goes_on_whatever_the_clock_says(disk):
+    world = World(disk(), bus(3), image_size=IMAGE_SIZE)
+    world.submit(delivery="auto")
+    world.run(lambda: frames_heard(world) >= 10)
+    world.cut_power()
+    world.run_until_told()
+    check(world)
+    heard = [event for event in world.meters["MTR0"].history.events if event.what is What.BROADCAST]
+    assert all(event.number for event in heard), "one was refused as a replay"
 
 
 def test_without_a_plausible_clock_and_a_known_counter_it_goes_by_unicast(disk):
