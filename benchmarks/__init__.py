@@ -10,6 +10,7 @@ printed as it is.
     line        line_efficiency_*, goodput_*: the daemon and one meter on a pty that takes its time
     ports       ports_in_parallel    the same on sixteen ptys
     interleave  interleave_gain      eight meters that verify and restart for long, on virtual time
+    broadcast   broadcast_speedup    32 meters of one bus at once, on virtual time; broadcast_speedup_lossy as well
     idle        start_to_ready_s     the daemon, a bare process, with 100 meters; rss_mib as well
     log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
     simulation  sim_exchanges_per_s  the whole gateway on virtual time

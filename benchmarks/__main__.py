@@ -18,6 +18,7 @@ sys.path.insert(0, str(_ROOT / "tests"))
 
 from benchmarks import (  # noqa: E402 (the path comes first)
     block,
+    broadcast,
     dead_time,
     fuzz,
     idle,
@@ -44,6 +45,7 @@ def main() -> int:
         "line": lambda _: line.figures(),
         "ports": lambda _: iter([ports.figure()]),
         "interleave": lambda _: iter([interleave.figure()]),
+        "broadcast": lambda _: broadcast.figures(),
         "idle": lambda _: idle.figures(),
         "log_volume": lambda _: log_volume.figures(),
         "simulation": lambda _: iter([simulation.figure()]),
