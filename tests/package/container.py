@@ -163,6 +163,8 @@ class Container:
             timeout=timeout_s,
             text=True,
             check=False,
+            # `kill 0` in it is meant for nobody out here.
+            start_new_session=True,
         )
         if check and done.returncode:
             raise BrokenError(f"{script}: exit status {done.returncode}\n{done.stdout[-3000:]}")

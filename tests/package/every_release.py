@@ -40,6 +40,8 @@ def main() -> int:
         try:
             statuses = {release: _await(release, life, deadline) for release, life in lives.items()}
         finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             for life in lives.values():
                 _end(life)
             for place in Path(directory).glob("*-container-*"):
@@ -59,6 +61,8 @@ def _begin(release: str, package: Path, directory: str) -> subprocess.Popen[byte
         ["setpriv", "--pdeathsig", "KILL", *ALONE, *life],
         env={**os.environ, "TMPDIR": directory},
         stdin=subprocess.DEVNULL,
+        # What is sent to this one's group, from whichever side of the namespaces, is not for the other.
+        start_new_session=True,
     )
 
 
@@ -77,10 +81,17 @@ def _end(life: subprocess.Popen[bytes]) -> None:
         first = Path(f"/proc/{life.pid}/task/{life.pid}/children").read_text().split()
         life.kill()
         life.wait()
-        # It is gone only when everything in its namespace is.
+        # It is gone, or waits for nobody to ask after it, only when everything in its namespace is.
         deadline = time.monotonic() + _END_S
-        while first and Path(f"/proc/{first[0]}").exists() and time.monotonic() < deadline:
+        while first and _runs(first[0]) and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

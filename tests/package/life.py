@@ -128,12 +128,19 @@ class _Life:
         )
         self._is("autopkgtest: an update by MQTT", True)
 
+    def _main(self) -> str:
+        """The process of the service. Raises BrokenError where there is none, for `kill 0` is a whole group."""
+        pid = self._property("MainPID")
+        if pid == "0":
+            raise BrokenError("the service does not run")
+        return pid
+
     def _killed(self) -> None:
         """In mid-transfer; the order goes on."""
         self._in.run(f"{_UPDATE} again")
         self._in.run(f"{_UPDATE} order second 20000")
         self._until("second is under way", lambda: self._transferring("second"))
-        before = self._property("MainPID")
+        before = self._main()
         self._in.run(f"kill -9 {before}")
         self._until(
             "started again after kill -9", lambda: self._active() and self._property("MainPID") != before
@@ -147,7 +154,7 @@ class _Life:
         self._is("systemd knows every key of the unit", "meter-gateway" not in complaints, complaints)
 
     def _hung(self) -> None:
-        before = self._property("MainPID")
+        before = self._main()
         self._in.run(f"kill -STOP {before}")
         self._until(
             "started again after it hung", lambda: self._active() and self._property("MainPID") != before
