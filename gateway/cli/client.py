@@ -81,11 +81,13 @@ class Client:
         """
         return self._reply(self._send(verb, args or {}, file), _REPLY_TIMEOUT_S)
 
-    def await_done(self, verb: str, args: Mapping[str, Any]) -> Document:
+    def await_done(
+        self, verb: str, args: Mapping[str, Any], *, timeout_s: float = ERRAND_TIMEOUT_S
+    ) -> Document:
         """The final answer to a read, which the daemon first accepts and later does. Raises RefusedError."""
         cmd_id = self._send(verb, args, None)
         reply = self._reply(cmd_id, _REPLY_TIMEOUT_S)
-        return self._reply(cmd_id, ERRAND_TIMEOUT_S) if reply["status"] == "accepted" else reply
+        return self._reply(cmd_id, timeout_s) if reply["status"] == "accepted" else reply
 
     def _send(self, verb: str, args: Mapping[str, Any], file: int | None) -> str:
         issued = datetime.now(UTC)

@@ -1,11 +1,102 @@
-"""Lines: `port hold` and `port release`."""
+"""Lines: `ports`, what the machine and the configuration have of them; `port hold` and `port release`."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
+
 import click
 
+from gateway.cli.client import Document, NoDaemonError
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import safe, say_json
+from gateway.cli.text import safe, say_json, table
+
+
+@click.command()
+@shared_options
+@click.pass_obj
+def ports(desk: Desk) -> None:
+    """The serial devices of this machine and the ports that are configured, with or without a daemon.
+
+    Root sees every program that has a device open, others only their own."""
+    from gateway.link.devices import serial_devices
+
+    configured, source = _configured(desk)
+    by_device = {
+        os.path.realpath(one["device"]): one["port"] for one in configured if _is_path(one["device"])
+    }
+    devices: list[Document] = [
+        {**asdict(device), "port": by_device.get(device.path)} for device in serial_devices()
+    ]
+    ports = [{**one, "present": _present(one["device"])} for one in configured]
+    if desk.as_json:
+        say_json({"configured_by": source, "devices": devices, "ports": ports})
+        return
+    rows = [(one["path"], one["driver"], _adapter(one), one["port"] or "", _users(one)) for one in devices]
+    click.echo(table(rows, head=("DEVICE", "DRIVER", "ADAPTER", "PORT", "OPENED BY")) or "no serial devices")
+    named = [(one["path"], name) for one in devices for name in one["by_id"]]
+    if named:
+        click.echo("\n" + table(named, head=("DEVICE", "NAME FOR THE CONFIGURATION")))
+    click.echo("\n" + (table([_row(one) for one in ports], head=("PORT", "KIND", "WHERE", "")) or "no ports"))
+    if source != "daemon":
+        click.echo(f"\n{_SOURCES[source]}", err=True)
+
+
+_SOURCES = {
+    "file": "No daemon was reached: the ports are those of the configuration file.",
+    "nothing": "No daemon was reached, and there is no configuration that can be read: only devices are known.",
+}
+
+
+def _configured(desk: Desk) -> tuple[list[Document], str]:
+    """The ports, and who says so: an engineer looks for devices before there is a configuration."""
+    from gateway import config
+    from gateway.errors import ConfigError
+
+    try:
+        with desk.connect() as client:
+            listed: list[Document] = client.ask("port.list")["data"]["ports"]
+            return listed, "daemon"
+    except (NoDaemonError, ConfigError):
+        pass
+    try:
+        read = config.load(desk.config)
+    except ConfigError:
+        return [], "nothing"
+    known = [
+        {"port": port.name, "kind": port.kind.value, "device": port.device, "address": port.address}
+        for port in read.ports
+    ]
+    return known, "file"
+
+
+def _is_path(device: str) -> bool:
+    return device.startswith("/")
+
+
+def _present(device: str) -> bool | None:
+    """Whether the device is there; None: that is not for this machine to say."""
+    return os.path.exists(device) if _is_path(device) else None  # noqa: PTH110 (Path.exists raises)
+
+
+def _adapter(device: Document) -> str:
+    ids = f"{device['vendor']}:{device['product']}" if device["vendor"] else ""
+    return " ".join(filter(None, (ids, device["name"], device["serial"])))
+
+
+def _users(device: Document) -> str:
+    return ", ".join(f"{user['name']} ({user['pid']})" for user in device["users"])
+
+
+def _row(port: Document) -> tuple[object, ...]:
+    remarks = ["is not there"] if port["present"] is False else []
+    remarks += [f"lent until {port['held']['until']}"] if port.get("held") else []
+    return (
+        port["port"],
+        port["kind"],
+        port["device"] or port["address"],
+        ", ".join(remarks + port.get("alarms", [])),
+    )
 
 
 @click.group()

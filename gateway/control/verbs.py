@@ -13,11 +13,11 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.config.values import duration
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
+from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
 from gateway.errors import DiskError, NotFoundError, SchemaError
-from gateway.model import Command, Config, Errand, Meter, PortSettings, Reply, ReplyStatus
+from gateway.model import Command, Config, Errand, Framing, Meter, PortSettings, Reply, ReplyStatus
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.documents import (
@@ -36,7 +36,6 @@ LISTED_CAMPAIGNS = 100
 """`campaign.list` without a limit."""
 
 _CHUNK_BYTES = 256 * 1024
-_HOLD = duration("1s", "24h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +114,14 @@ class Verbs:
     def port_list(self, command: Command, _descriptor: int | None) -> Reply:
         config, figures = self.config, self._board.values("port")
         meters = Counter(meter.port for meter in config.meters)
-        alarms = self._board.values("alarm").values()
+        alarms, scans = self._board.values("alarm").values(), self._board.values("scan")
         ports = [
             {
                 **_port(port),
                 "meters": meters[port.name],
                 "alarms": [alarm["kind"] for alarm in alarms if alarm.get("port") == port.name],
                 "held": hold_document(hold) if (hold := self._store.hold(port.name)) else None,
+                "scan": scans.get(("scan", port.name)),
                 **figures.get(("port", port.name), {}),
             }
             for port in config.ports
@@ -130,10 +130,7 @@ class Verbs:
 
     def port_hold(self, command: Command, _descriptor: int | None) -> Reply:
         """An errand: the worker ends its exchange first, and leaves its meters."""
-        try:
-            for_s = _HOLD.read(command.args["for"])
-        except ValueError:
-            raise SchemaError(f"args.for: found {command.args['for']!r}, expected {_HOLD.expected}") from None
+        for_s = seconds(command.args, "for", "1s", "24h")
         with self._placing:
             port = self._port_named(command)
             errand = Errand(command.cmd_id, command.verb, port.name, "", {"for_s": for_s})
@@ -141,6 +138,16 @@ class Verbs:
 
     def port_release(self, command: Command, _descriptor: int | None) -> Reply:
         return self._store.release_port(command, self._port_named(command).name)
+
+    def port_scan(self, command: Command, _descriptor: int | None) -> Reply:
+        args = scan_args(command.args)
+        with self._placing:
+            port = self._port_named(command)
+            if port.framing is not Framing.HDLC or port.mode_e:
+                raise SchemaError(
+                    f"args.port: {port.name} has no HDLC addresses that could be asked one by one"
+                )
+            return self._store.add_errand(command, Errand(command.cmd_id, command.verb, port.name, "", args))
 
     def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
         config = self.config
@@ -243,6 +250,7 @@ VERBS: Mapping[str, Verb] = {
         Verb("ping", Verbs.ping),
         Verb("info.get", Verbs.info_get),
         Verb("port.list", Verbs.port_list),
+        Verb("port.scan", Verbs.port_scan),
         Verb("port.hold", Verbs.port_hold, changes=True),
         Verb("port.release", Verbs.port_release, changes=True),
         Verb("meter.list", Verbs.meter_list),
@@ -258,7 +266,7 @@ VERBS: Mapping[str, Verb] = {
 }
 
 LATER_VERBS = frozenset({
-    "port.scan", "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
+    "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
     "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
     "window.set", "event.list",
 })  # fmt: skip

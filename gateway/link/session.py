@@ -412,6 +412,17 @@ class Session:
         return WireError(f"an answer of another kind: {type(answer).__name__}")
 
 
+def public_session(
+    port: Port, settings: PortSettings, meter: Meter, *, clock: Clock, limits: Limits, tally: Tally
+) -> Session:
+    """With the public client (16), who needs no keys and may know little; not opened."""
+    return Session(
+        port, settings, _as_public(meter), MeterKeys(),
+        system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
+        limits=limits, tally=tally,
+    )  # fmt: skip
+
+
 def read_public_counter(
     port: Port,
     settings: PortSettings,
@@ -423,12 +434,7 @@ def read_public_counter(
 ) -> int:
     """The meter's invocation counter, read with the public client (16), unprotected: whoever uses it must limit how
     far it is believed. Raises AccessError or AssociationError where the meter does not tell it."""
-    public = _as_public(meter)
-    session = Session(
-        port, settings, public, MeterKeys(),
-        system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
-        limits=limits, tally=tally,
-    )  # fmt: skip
+    session = public_session(port, settings, meter, clock=clock, limits=limits, tally=tally)
     try:
         session.open()
         value = session.get(apdu.Attribute(1, apdu.obis(meter.profile.counter_object), 2)).value

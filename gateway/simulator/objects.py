@@ -41,6 +41,8 @@ class Objects:
             self._image_object: image_transfer.CLASS_ID,
         }
         self._public = {LOGICAL_DEVICE_NAME, counter, CLOCK}
+        if spec.public_version:
+            self._public.add(obis(spec.firmware_object))
         self._values: dict[bytes, Callable[[float], Data]] = {
             obis(spec.firmware_object): lambda _: axdr.octet_string(image.active_version.encode()),
             counter: lambda _: axdr.u32(client_counter()),

@@ -63,6 +63,8 @@ class MeterSpec:
     firmware_object: str = "1-0:0.2.0.255"
     counter_object: str = "0-0:43.1.1.255"
     image_object: str = "0-0:44.0.0.255"
+    public_version: bool = True
+    """The public client may read the firmware version."""
     version: str = "1.0.0"
     new_version: str = "2.0.0"
     """What the meter reports after it has activated an image."""

@@ -98,6 +98,11 @@ class Commands(Telling):
             database.execute("UPDATE errands SET running = 1 WHERE number = ?", (row["number"],))
         return replace(_errand(row), who=row["who"], local=not row["reply_topic"])
 
+    def note_cursor(self, errand: Errand, cursor: str) -> None:
+        """How far a long errand has come, for whoever hears that it was interrupted."""
+        with self._transaction() as database:
+            database.execute("UPDATE errands SET cursor = ? WHERE cmd_id = ?", (cursor, errand.cmd_id))
+
     def finish_errand(self, errand: Errand, reply: Reply) -> None:
         """Store and send the final reply to a read, once; nothing happens if it has one already."""
         with self._transaction() as database:
@@ -105,9 +110,10 @@ class Commands(Telling):
 
     def fail_running_errands(self) -> None:
         """At start: what ran when the process ended is answered as failed, and may be asked again."""
-        reason = BusyError("the gateway was restarted meanwhile")
         with self._transaction() as database:
             for row in database.execute("SELECT * FROM errands WHERE running = 1").fetchall():
+                cursor = f", at {row['cursor']} or a little later" if row["cursor"] else ""
+                reason = BusyError(f"the gateway was restarted meanwhile{cursor}")
                 self._finish(database, _errand(row), failed(row["cmd_id"], reason))
 
     def purge_expired(self) -> None:

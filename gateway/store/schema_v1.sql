@@ -27,7 +27,8 @@ CREATE TABLE errands (
   port TEXT NOT NULL,
   meter_id TEXT NOT NULL,
   args TEXT NOT NULL,
-  running INTEGER NOT NULL DEFAULT 0
+  running INTEGER NOT NULL DEFAULT 0,
+  cursor TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE TABLE campaigns (

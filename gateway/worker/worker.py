@@ -51,6 +51,7 @@ from gateway.worker.learning import Learning
 from gateway.worker.lending import Lending
 from gateway.worker.line_watch import LineWatch
 from gateway.worker.probe import probe
+from gateway.worker.scan import NOTE_S, Scan
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
 from gateway.worker.transfer_run import NEVER_S, TransferRun
 
@@ -112,6 +113,9 @@ class Worker:
         self._look_at: float | None = None
         self._queued: Campaign | None = None
         """That of the next job that waits to be begun; None: none does."""
+        self._scan: Scan | None = None
+        self._scans_next = False
+        """The line is the scan's in every other step."""
         self._runs: dict[tuple[str, str], TransferRun] = {}
         self._in_hand: TransferRun | Group | None = None
         """Who the line was given to, until it fails; a look at another in between changes nothing."""
@@ -155,9 +159,13 @@ class Worker:
             self._look_at_line()
         if polled := self._broadcasts.keep_alive():
             return StepReport(polled, now_s)
+        scan = self._scan if self._holder() is None else None
+        self._scans_next = not self._scans_next
+        if scan is not None and self._scans_next:
+            return StepReport(self._scan_on(scan), now_s)
         run = self._choose()
         if run is None:
-            return self._rest()
+            return self._rest() if scan is None else StepReport(self._scan_on(scan), now_s)
         if isinstance(run, Group):
             return self._broadcasts.step(run)
         sentence = self._advance(run)
@@ -169,6 +177,7 @@ class Worker:
         """Leave the meters and the line, and make durable what they acknowledged."""
         try:
             self._checkpoint()
+            self._end_scan(BusyError("the gateway leaves the line"))
         finally:
             for key in self._runs:
                 self._board.drop(("progress", *key))
@@ -464,6 +473,7 @@ class Worker:
         self._runs.clear()
         self._in_hand = None
         self._broadcasts.forget()
+        self._end_scan(BusyError(self._lending.sentence()))
         self._sessions.close()
         return {"port": hold.port, "until": time_text(hold.until)}
 
@@ -479,7 +489,13 @@ class Worker:
 
     def _run_errand(self, errand: Errand) -> str:
         try:
-            data = self._lend(errand) if errand.verb == "port.hold" else self._probe(errand)
+            match errand.verb:
+                case "port.hold":
+                    data = self._lend(errand)
+                case "port.scan":
+                    return self._begin_scan(errand)
+                case _:
+                    data = self._probe(errand)
         except GatewayError as error:
             reply = failed(errand.cmd_id, error)
         else:
@@ -487,6 +503,48 @@ class Worker:
         self._store.finish_errand(errand, reply)
         self._leave_unwanted()
         return f"{' '.join(filter(None, (errand.verb, errand.meter_id)))}: {reply.code or reply.status}"
+
+    def _begin_scan(self, errand: Errand) -> str:
+        self._lending.refuse()
+        if self._scan is not None:
+            raise BusyError(f"port {self._settings.name} is being scanned already")
+        holder = self._holder()
+        if holder is not None:
+            raise _unbroken(holder)
+        self._scan = Scan(
+            errand, self._settings, meters=self._meters, clock=self._clock, tally=self._figures.of_all
+        )
+        return "a scan begins"
+
+    def _scan_on(self, scan: Scan) -> str:
+        """Ask one more address, or tell what was found."""
+        if scan.meter_id is not None:
+            # Some meters have one link for all their clients.
+            self._sessions.leave(scan.meter_id)
+        try:
+            sentence = scan.step(self._sessions.port())
+        except PortError as error:
+            self._sessions.close_port()
+            self._watch.gone(error.message)
+            return self._end_scan(error)
+        self._board.post(("scan", self._settings.name), scan.progress())
+        if scan.place is None:
+            return self._end_scan(None)
+        now_s = self._clock.monotonic()
+        if now_s - scan.noted_at_s >= NOTE_S:
+            scan.noted_at_s = now_s
+            self._store.note_cursor(scan.errand, f"address {scan.place}")
+        return sentence
+
+    def _end_scan(self, error: GatewayError | None) -> str:
+        scan, self._scan = self._scan, None
+        if scan is None:
+            return "no scan"
+        self._board.drop(("scan", self._settings.name))
+        cmd_id = scan.errand.cmd_id
+        done = Reply(cmd_id, ReplyStatus.DONE, data=scan.result())
+        self._store.finish_errand(scan.errand, failed(cmd_id, error) if error else done)
+        return "the scan ended" + (f": {error.message}" if error else "")
 
     def _probe(self, errand: Errand) -> dict[str, object]:
         self._lending.refuse()

@@ -5,10 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+import tomllib
 
 import pytest
 from support.orders import jobs, update_all
-from support.patience import eventually
+from support.patience import PATIENCE_S, eventually
 from support.running import RunningGateway
 
 from gateway.cli import main
@@ -95,3 +101,109 @@ def test_what_cannot_be_lent(type_in, words, complaint):
     status, _, err = type_in("port", *words)
     assert status == 1
     assert complaint in err
+
+
+# -- ports ----------------------------------------------------------------------------------------------------
+
+
+def test_ports_shows_what_the_daemon_has_and_what_is_missing(gateway, type_in):
+    status, out, err = type_in("ports")
+    assert (status, err) == (0, "")
+    assert gateway.line.address in out
+    gateway.line.stop()
+    document = json.loads(type_in("ports", "--json")[1])
+    assert document["configured_by"] == "daemon"
+    [port] = document["ports"]
+    assert (port["port"], port["present"], port["held"]) == ("rs485-1", False, None)
+    assert "is not there" in type_in("ports")[1]
+
+
+def test_ports_works_before_there_is_a_daemon_and_before_there_is_a_configuration(tmp_path, capsys):
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'[gateway]\ncontrol_socket = "{tmp_path}/none.sock"\n'
+        '[[ports]]\nname = "bus"\nkind = "rs485"\ndevice = "/dev/none"\n'
+    )
+    assert main(["ports", "--config", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert "bus   rs485  /dev/none  is not there" in out
+    assert "No daemon was reached: the ports are those of the configuration file." in err
+    assert main(["ports", "--json", "--config", str(tmp_path / "nowhere.toml")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["configured_by"], document["ports"]) == ("nothing", [])
+
+
+# -- scan -----------------------------------------------------------------------------------------------------
+
+
+def test_scan_shows_who_is_there(gateway, type_in):
+    status, out, err = type_in("scan", "rs485-1", "--from", "15", "--to", "20", "--timeout", "2s")
+    assert (status, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["1/17", "MTR0001", "SIM0000000000001", "1.0.0"] in lines
+    assert ["1/18", "MTR0002", "SIM0000000000002", "1.0.0"] in lines
+    assert len(lines) == 3
+
+
+def test_what_scan_finds_and_nobody_has_configured_is_a_piece_of_configuration(gateway, type_in):
+    text = gateway.config.read_text()
+    second = text.index("[[meters]]", text.index("MTR0001"))
+    gateway.config.write_text(text[:second] + text[text.index("[profiles") :])
+    keys = gateway.config.with_name("keys.toml")
+    keys.write_text(keys.read_text().split("[meters.MTR0002]")[0])
+    with Client(gateway.socket) as client:
+        client.await_done("agent.reload", {})
+    words = ("scan", "rs485-1", "--from", "17", "--to", "19", "--timeout", "2s")
+    out = type_in(*words)[1]
+    [found] = tomllib.loads(out[out.index("[[meters]]") :])["meters"]
+    assert found == {
+        "id": "rs485-1-1-18", "port": "rs485-1", "physical_address": 18, "logical_address": 1,
+        "logical_device_name": "SIM0000000000002",
+    }  # fmt: skip
+    document = json.loads(type_in(*words, "--json")[1])
+    assert document["addresses"] == 3
+    assert [one["meter"] for one in document["found"]] == ["MTR0001", None]
+
+
+def test_scan_of_nobody_and_of_nothing(type_in):
+    words = ("--from", "50", "--to", "51", "--timeout", "50ms")
+    assert type_in("scan", "rs485-1", *words)[:2] == (0, "nobody answered at 2 addresses\n")
+    status, _, err = type_in("scan", "rs485-9", *words)
+    assert (status, "E_NOT_FOUND: no port rs485-9" in err) == (1, True)
+
+
+def test_a_terminal_shows_how_far_a_scan_is(gateway):
+    ours, theirs = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "scan",
+        "rs485-1",
+        "--timeout",
+        "2s",
+        "--config",
+        str(gateway.config),
+    ]
+    scanning = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    seen = b""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while b"of 127 addresses" not in seen:
+        assert time.monotonic() < deadline_s, seen
+        seen += os.read(ours, 4096)
+    scanning.send_signal(signal.SIGINT)
+    while chunk := read_until_gone(ours):
+        seen += chunk
+    assert scanning.wait(PATIENCE_S) == 130
+    assert b"the daemon goes on with the scan" in seen
+    os.close(ours)
+
+
+def read_until_gone(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""

@@ -111,7 +111,7 @@ def test_a_client_that_nobody_knows_is_rejected():
 
 
 def test_the_public_client_reads_what_is_public_and_nothing_else():
-    bench, _ = a_bench(replace(BOTH, client_counter=4711), client=16)
+    bench, _ = a_bench(replace(BOTH, client_counter=4711, public_version=False), client=16)
     bench.associate()
     assert bench.get(LDN) == b"SIM0000000000001"
     assert bench.get(COUNTER) == 4711
