@@ -15,34 +15,28 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, MeterError, PortError
+from gateway.errors import MeterError, PortError
 from gateway.link.conversation import seconds_per_octet
-from gateway.link.counters import Counters
 from gateway.model import (
-    BroadcastFraming,
     Campaign,
     Delivery,
     JobState,
     Meter,
     MeterKeys,
     PortSettings,
-    Security,
     StepReport,
 )
 from gateway.store import Store
-from gateway.store.counters import key_name
 from gateway.transfer import BlockSet, Initiate, Item, SendBlock, Step, Verify
 from gateway.transfer import broadcast as rules
 from gateway.transfer.blocks import missing_somewhere
-from gateway.wire import apdu, broadcast, image_transfer
-from gateway.wire.hdlc import Address
+from gateway.wire import broadcast, image_transfer
 from gateway.wire.tally import Tally
 from gateway.worker import objects
 from gateway.worker.contact import Contact
+from gateway.worker.group import BroadcastKeys, Group, GroupKey, RunKey, key_of, same_blocks
 from gateway.worker.sessions import Sessions
 from gateway.worker.transfer_run import TransferRun
 
@@ -54,75 +48,11 @@ by default, IEC 62056-46). If it has ended all the same, the meter says so at on
 KEEP_ALIVE_S = 60.0
 """How long the link of a member rests before it is polled, while others have the line."""
 HELD_S = 5.0
-COUNTER_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
-EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
-"""This was written later: a clock that says less was never set, and neither was one that is behind the order."""
 
 _ON_THE_WAY = frozenset({
     JobState.QUEUED, JobState.WAITING, JobState.PRECHECK, JobState.INITIATING, JobState.TRANSFERRING,
     JobState.COMPLETING,
 })  # fmt: skip
-RunKey = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class GroupKey:
-    """What the meters have in common that one frame can serve."""
-
-    campaign_id: str
-    sha256: str
-    image_object: str
-    block_size: int
-    pad_last_block: bool
-    upper: int
-    address_octets: int
-    client: int
-    framing: BroadcastFraming
-    broadcast_key: bytes = field(repr=False)
-    """Empty: in the plain."""
-    authentication_key: bytes = field(repr=False)
-
-
-@dataclass
-class Group:
-    """Meters that take blocks together."""
-
-    key: GroupKey
-    total: int
-    """Blocks of the image."""
-    priority: int
-    since_s: float
-    gap_s: float = 0.0
-    ordered_at: datetime = EARLIEST
-    joined: dict[RunKey, BlockSet] = field(default_factory=dict)
-    """Who waits for the next round, or is in it, and what its bitmap showed."""
-    looked_at: dict[RunKey, BlockSet] = field(default_factory=dict)
-    """Whose bitmap is to be read after a round, and what it showed before."""
-    strangers: list[str] | None = None
-    """Meters whose status is still to be read before the first round; None: it has not begun."""
-    sender: broadcast.BlockBroadcast | None = None
-    counters: Counters | None = None
-    rounds: int = 0
-    """Begun, with the pilot."""
-    to_send: deque[int] = field(default_factory=deque)
-    sent: list[int] = field(default_factory=list)
-    """In the present round."""
-    gained: list[int] = field(default_factory=list)
-    """By each member in the last round."""
-    members: int = 0
-    """In the last round."""
-    quiet: set[RunKey] = field(default_factory=set)
-    """Whose link did not answer in this round: it is not polled again."""
-    broken: bool = False
-    """The line failed in the last round, which therefore shows nothing."""
-    over: str = ""
-    """Why there is no further round, where that is known already."""
-    gap_until_s: float = 0.0
-
-    @property
-    def at_work(self) -> bool:
-        """The line was found to be safe for it, or is being looked at."""
-        return self.strangers is not None
 
 
 class Broadcasts:
@@ -145,8 +75,6 @@ class Broadcasts:
         self._settings = settings
         self._meters = {meter.id: meter for meter in meters.values() if meter.port == settings.name}
         self._keys = keys
-        self._title = system_title
-        self._store = store
         self._clock = clock
         self._contact = contact
         self._sessions = sessions
@@ -158,8 +86,9 @@ class Broadcasts:
         """Runs that came as far as their blocks, and are served by unicast."""
         self._nearly: set[RunKey] = set()
         """Those of them that miss few: their groups wait while that is mended."""
-        self._seeded: set[str] = set()
-        """Broadcast keys whose counter was compared with the time of day in this process."""
+        self._broadcast_keys = BroadcastKeys(
+            settings.name, system_title=system_title, store=store, clock=clock
+        )
 
     # -- what the worker asks ------------------------------------------------------------------------------------
 
@@ -272,7 +201,7 @@ class Broadcasts:
         if reason := self._unfit(run.meter, record.block_size):
             self._part(run, f"unicast: {reason}")
             return None
-        key = self._key_of(run, record.block_size)
+        key = key_of(run, record.block_size, self._keys_of(run.meter))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key, blocks.total, run.priority, self._clock.monotonic())
@@ -348,25 +277,6 @@ class Broadcasts:
             not rules.unable_to_hear_all(meter, self._keys_of(meter), self._settings) for meter in meters
         )
 
-    def _key_of(self, run: TransferRun, block_size: int) -> GroupKey:
-        meter, profile, keys = run.meter, run.meter.profile, self._keys_of(run.meter)
-        lower = None if meter.address_bytes == 1 else meter.physical_address
-        octets = len(Address(meter.logical_address, lower, meter.address_bytes).encode())
-        ciphers = meter.security is not Security.NONE
-        return GroupKey(
-            campaign_id=run.job.campaign_id,
-            sha256=run.sha256,
-            image_object=profile.image_object,
-            block_size=block_size,
-            pad_last_block=profile.pad_last_block,
-            upper=0 if octets == 1 else meter.logical_address,
-            address_octets=octets,
-            client=profile.broadcast_client,
-            framing=profile.broadcast_framing,
-            broadcast_key=keys.broadcast_key if ciphers else b"",
-            authentication_key=keys.authentication_key if ciphers else b"",
-        )
-
     def _keys_of(self, meter: Meter) -> MeterKeys:
         return self._keys.get(meter.id, MeterKeys())
 
@@ -383,7 +293,7 @@ class Broadcasts:
     def _forbids(self, run: TransferRun, block_size: int) -> bool:
         """To initiate this meter now would make it store the blocks of a group at work."""
         return any(
-            group.at_work and not _same_blocks(group, run, block_size) for group in self._groups.values()
+            group.at_work and not same_blocks(group, run, block_size) for group in self._groups.values()
         )
 
     def _companions(self, group: Group) -> list[TransferRun]:
@@ -397,7 +307,7 @@ class Broadcasts:
             for key, run in self._runs.items()
             if (key in found or run.view.sent is not None)
             and run.view.record is not None
-            and _same_blocks(group, run, run.view.record.block_size)
+            and same_blocks(group, run, run.view.record.block_size)
         ]
 
     def _look_for_strangers(self, group: Group) -> str:
@@ -446,7 +356,7 @@ class Broadcasts:
             return self._dissolve(group, "no other meter is left that misses many blocks")
         if sentence := self._look_for_strangers(group):
             return sentence
-        if group.sender is None and (reason := self._make_sender(group)):
+        if group.sender is None and (reason := self._broadcast_keys.make_sender(group)):
             return self._dissolve(group, reason)
         return self._begin_round(group)
 
@@ -541,52 +451,6 @@ class Broadcasts:
         group.to_send.clear()
         self._look_again(group)
         return error.message
-
-    # -- the key ---------------------------------------------------------------------------------------------------
-
-    def _make_sender(self, group: Group) -> str:
-        """How the group's frames are made; why they cannot be, where they cannot."""
-        key, sealed_by = group.key, None
-        if key.broadcast_key:
-            try:
-                group.counters = self._counters(group)
-            except GatewayError as error:
-                return error.message
-            if group.counters is None:
-                return "no counter of the broadcast key is known, and the clock was never set"
-            sealed_by = broadcast.protection(
-                broadcast_key=key.broadcast_key,
-                authentication_key=key.authentication_key,
-                own_title=self._title,
-                general=key.framing is BroadcastFraming.GENERAL_GLO,
-            )
-        stations = broadcast.all_stations(key.upper, key.address_octets)
-        group.sender = broadcast.BlockBroadcast(
-            stations, key.client, instance=apdu.obis(key.image_object), sealed_by=sealed_by
-        )
-        return ""
-
-    def _counters(self, group: Group) -> Counters | None:
-        """Of the broadcast key, which no meter tells. In each process it begins at the whole seconds since 2020 where
-        that is above what is stored: a state that was lost, or is an old copy, leads back to no counter that was used,
-        as long as fewer frames than one a second were sent since the key was first used. None: neither is known."""
-        name = key_name(group.key.broadcast_key, self._title)
-        if name not in self._seeded:
-            now = self._clock.now()
-            if now >= group.ordered_at:
-                seconds = int((now - COUNTER_EPOCH).total_seconds())
-                self._store.seed_broadcast_counter(name, seconds, port=self._settings.name)
-                self._seeded.add(name)
-        if self._store.counter(name) is None:
-            return None
-        return Counters(lambda count: self._store.reserve_counters(name, count))
-
-
-def _same_blocks(group: Group, run: TransferRun, block_size: int) -> bool:
-    """Whatever of the group's blocks this run's meter hears is what it would be sent anyhow."""
-    key = group.key
-    ours = (key.sha256, key.block_size, key.pad_last_block)
-    return (run.sha256, block_size, run.meter.profile.pad_last_block) == ours
 
 
 def _rest_alone(run: TransferRun, missing: int) -> str:

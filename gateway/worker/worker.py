@@ -44,9 +44,10 @@ from gateway.store.documents import time_text
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
 from gateway.worker import order
-from gateway.worker.broadcast import GROUP_REST_S, Broadcasts, Group
+from gateway.worker.broadcast import GROUP_REST_S, Broadcasts
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
+from gateway.worker.group import Group
 from gateway.worker.learning import Learning
 from gateway.worker.lending import Lending
 from gateway.worker.line_watch import LineWatch
