@@ -328,12 +328,14 @@ def test_a_stranger_of_another_order_with_another_image_stops_it_too(disk):
         assert world.meters[name].image.active_sha256 == world.sha256
 
 
-def test_another_image_is_not_begun_while_a_group_is_at_work(disk):
+@pytest.mark.parametrize("priority", [5, 9])
+def test_another_image_is_not_begun_while_a_group_is_at_work(disk, priority):
+    """Not even for an order that has the line before it."""
     world = World(disk(), with_stranger(), image_size=64 * 128)
     world.submit(delivery="auto", targets=GROUP)
     world.run(lambda: world.meters["MTR0"].history.count(What.BROADCAST) > 10)
     other = replace_image(world, b"another image" * 300)
-    world.submit("other", image=other, targets=["MTR3"], expect_version="")
+    world.submit("other", image=other, targets=["MTR3"], expect_version="", priority=priority)
     world.run_until_told("other")
     heard = [event for event in world.meters["MTR3"].history.events if event.what is What.BROADCAST]
     assert len(heard) == 64
