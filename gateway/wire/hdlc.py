@@ -235,7 +235,7 @@ class FrameReader:
         found: list[Frame | Damaged] = []
         start = 0
         while (start := octets.find(_FLAG_OCTET, start)) >= 0:
-            taken = _take(octets, start)
+            taken = take_frame(octets, start)
             if taken is None:
                 self._buffer = octets[start:]
                 return found
@@ -250,10 +250,10 @@ class FrameReader:
         self._buffer = b""
 
 
-def _take(octets: bytes, start: int) -> tuple[Frame | Damaged | None, int] | None:
-    """Read at the flag at `start`: what was found (None: only a flag), and where to look for the next flag. None:
-    more octets are needed. Each decision needs a fixed stretch of octets and never looks beyond it, so that any
-    chunking gives the same events."""
+def take_frame(octets: bytes, start: int) -> tuple[Frame | Damaged | None, int] | None:
+    """Read at the flag at `start`: what was found (None: only a flag), and where to look for the next flag, which is
+    the closing one of what was a frame, and else what follows `start`. None: more octets are needed. Each decision
+    needs a fixed stretch of octets and never looks beyond it, so that any chunking gives the same events."""
     begin = start + 1
     head = octets[begin : begin + _LONGEST_HEADER]
     if not head:
