@@ -27,6 +27,7 @@ from gateway.daemon.lines import Lines
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.optical import ANSWER_LIMIT_S, SIGN_ON_LIMIT_S
 from gateway.link.port import open_port
+from gateway.link.tap import tapped
 from gateway.model import (
     AlarmKind,
     Config,
@@ -191,7 +192,7 @@ class Daemon:
             images=self._images,
             board=self._board,
             clock=self._clock,
-            open_port=open_port,
+            open_port=tapped(open_port, self._board, self._clock),
             random_octets=os.urandom,
         )
         actor = port_actor(settings.name)
