@@ -429,6 +429,8 @@ class Command:
     """Over verb and envelope as received: tells a repetition from a conflict."""
     who: str
     """Who asked: "mqtt", or "uid 1000 (pid 4711)"."""
+    uid: int | None = None
+    """Of the process that asked over the control socket, as the kernel says it; None: nobody here."""
     reply_topic: str = ""
     """Absolute MQTT topic for the replies; empty: asked over the control socket."""
     correlation: bytes = b""

@@ -56,6 +56,7 @@ _COMMANDS = {
     "ports": "gateway.cli.ports:ports",
     "port": "gateway.cli.ports:port",
     "scan": "gateway.cli.scan:scan",
+    "trace": "gateway.cli.trace:trace",
     "image": "gateway.cli.campaigns:image",
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",

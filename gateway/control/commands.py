@@ -43,6 +43,8 @@ class Origin:
     kind: OriginKind
     who: str
     """For the audit: "mqtt", or "uid 1000 (pid 4711)"."""
+    uid: int | None = None
+    """Of a process of this machine, as the kernel says it."""
     retained: bool = False
     reply_topic: str = ""
     """Absolute; of commands over MQTT."""
@@ -81,6 +83,10 @@ class Controller:
     def info(self) -> Document:
         """Versions, verbs, ports and limits."""
         return self._verbs.info()
+
+    def tidy(self) -> None:
+        """What is to be done now and then. Called by whoever serves the control socket."""
+        self._verbs.traces.expire()
 
     def handle(
         self, raw: bytes, origin: Origin, verb: str | None = None, descriptor: int | None = None
@@ -178,6 +184,7 @@ def _command(envelope: Envelope, origin: Origin) -> Command:
         expires=envelope.expires,
         body_sha256=envelope.body_sha256,
         who=origin.who,
+        uid=origin.uid,
         reply_topic=origin.reply_topic,
         correlation=origin.correlation,
     )

@@ -75,6 +75,7 @@ class ControlServer:
             elif client := self._clients.get(key.fileobj):  # type: ignore[call-overload]  # only sockets are registered
                 served += self._serve(client, events)
         self._tell_ends()
+        self._controller.tidy()
         sentence = f"{len(self._clients)} clients, {served} commands"
         return StepReport(sentence, self._clock.monotonic())
 
@@ -115,7 +116,7 @@ class ControlServer:
         try:
             if len(client.awaited) >= AWAITED_LIMIT:
                 raise BusyError(f"{AWAITED_LIMIT} commands of this connection have not come to their end")
-            origin = Origin(OriginKind.LOCAL, client.who)
+            origin = Origin(OriginKind.LOCAL, client.who, client.uid)
             reply = self._controller.handle(line, origin, descriptor=descriptor)
         except GatewayError as error:
             reply = failed(None, error, ReplyStatus.REJECTED)
@@ -182,8 +183,8 @@ class _Client:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _gid = _CREDENTIALS.unpack(credentials)
-        self.who = f"uid {uid} (pid {pid})"
+        pid, self.uid, _gid = _CREDENTIALS.unpack(credentials)
+        self.who = f"uid {self.uid} (pid {pid})"
         self.unread = bytearray()
         self.awaited: set[str] = set()
         """Commands whose last reply is still to come."""

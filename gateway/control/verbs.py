@@ -16,6 +16,7 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
+from gateway.control.tracing import Traces
 from gateway.errors import DiskError, NotFoundError, SchemaError
 from gateway.model import Command, Config, Errand, Framing, Meter, PortSettings, Reply, ReplyStatus
 from gateway.store import Store
@@ -66,6 +67,7 @@ class Verbs:
         reload: Callable[[], None],
     ) -> None:
         self.config = config
+        self.traces = Traces(store, board, clock)
         self._placing = threading.Lock()
         """Held from a look at the configuration until the work for a port is in the Store."""
         self._store = store
@@ -148,6 +150,18 @@ class Verbs:
                     f"args.port: {port.name} has no HDLC addresses that could be asked one by one"
                 )
             return self._store.add_errand(command, Errand(command.cmd_id, command.verb, port.name, "", args))
+
+    def port_trace(self, command: Command, _descriptor: int | None) -> Reply:
+        """Begin to watch a line, go on, or end it."""
+        args = command.args
+        if "watch" in args:
+            told = self.traces.go_on(args["watch"], command.uid)
+            if args.get("end", False):
+                self.traces.end(args["watch"])
+            return _done(command, told)
+        port = self._port_named(command)
+        decipher = bool(args.get("decipher", False))
+        return _done(command, self.traces.begin(self.config, port, command, decipher=decipher))
 
     def meter_list(self, command: Command, _descriptor: int | None) -> Reply:
         config = self.config
@@ -253,6 +267,7 @@ VERBS: Mapping[str, Verb] = {
         Verb("port.scan", Verbs.port_scan),
         Verb("port.hold", Verbs.port_hold, changes=True),
         Verb("port.release", Verbs.port_release, changes=True),
+        Verb("port.trace", Verbs.port_trace, local=True),
         Verb("meter.list", Verbs.meter_list),
         Verb("meter.probe", Verbs.meter_probe),
         Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),

@@ -115,6 +115,11 @@ class Telling(Counters):
         rows = self._rows("SELECT document FROM events WHERE seq > ? ORDER BY seq LIMIT ?", after_seq, limit)
         return [json.loads(row["document"]) for row in rows]
 
+    def audit(self, kind: str, *, who: str, port: str, message: str) -> None:
+        """Write down that somebody did something that leaves no other trace in the Store."""
+        with self._transaction() as database:
+            self._event(database, kind, who=who, port=port, message=message)
+
     # -- for subclasses ---------------------------------------------------------------------------------------
 
     def _event(

@@ -20,6 +20,22 @@ class Deciphering:
     keys: Mapping[Address, MeterKeys] = field(repr=False)
     """By the address of the meter."""
 
+    def candidates(self, server: Address | None, octets: bytes) -> list[MeterKeys]:
+        """The keys that a ciphered APDU may be under: those of the meter, or the broadcast keys of whoever is there."""
+        try:
+            broadcast = Sealed.parse(octets).control.broadcast
+        except MeterError:
+            return []
+        if broadcast:
+            groups = dict.fromkeys(
+                (keys.broadcast_key, keys.authentication_key)
+                for keys in self.keys.values()
+                if keys.broadcast_key
+            )
+            return [MeterKeys(key, authentication_key) for key, authentication_key in groups]
+        keys = self.keys.get(server) if server else None
+        return [keys] if keys else []
+
 
 def title_in(apdu: bytes) -> bytes:
     """The system title in an answer to an association."""
@@ -68,6 +84,7 @@ def opened(octets: bytes, keys: MeterKeys, title: bytes, dedicated_key: bytes) -
         authenticated=sealed.control.authenticated,
         encrypted=sealed.control.encrypted,
         dedicated_key=dedicated_key or None,
+        broadcast=sealed.control.broadcast,
     )
     protection.peer_title = sealed.title or title
     return protection.open(octets)

@@ -17,7 +17,6 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.errors import MeterError
-from gateway.model import MeterKeys
 from gateway.wire.deciphering import Deciphering, dedicated_key_in, initiate_in, opened, title_in
 from gateway.wire.describe import describe
 from gateway.wire.hdlc import Address, Frame, FrameType, Parameters, describe_frmr
@@ -277,12 +276,15 @@ class LineTrace:
         sealed = apdu if apdu[:1] and apdu[0] in SEALED else initiate_in(apdu)
         if self._deciphering is None or not sealed or sealed[0] not in SEALED:
             return told
-        keys = self._deciphering.keys.get(told.server) if told.server else None
         title = self._deciphering.own_title if way is Direction.TO_METER else link.title
-        try:
-            plain = opened(sealed, keys or MeterKeys(), title, link.dedicated_key)
-        except MeterError as error:
-            why = error.message if keys else "no keys of this meter are known"
+        why, plain = "no keys of this meter are known", b""
+        for keys in self._deciphering.candidates(told.server, sealed):
+            try:
+                plain = opened(sealed, keys, title, link.dedicated_key)
+                break
+            except MeterError as error:
+                why = error.message
+        else:
             return replace(told, deciphered=f"cannot be deciphered: {why}")
         if plain[:1] == b"\x01":
             link.dedicated_key = dedicated_key_in(plain)

@@ -141,5 +141,5 @@ def test_status_answers_at_once_because_it_imports_little(empty):
 
 
 def test_the_verbs_that_a_configuration_may_name_are_those_that_control_knows():
-    local = {"image.add", "counter.adopt"}
+    local = {"image.add", "counter.adopt", "port.trace"}
     assert set(config.VERBS) == (set(VERBS) | LATER_VERBS) - local

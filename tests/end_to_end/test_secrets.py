@@ -1,8 +1,9 @@
 """Nothing that the gateway says or keeps has a key or a password in it (invariant 13).
 
 The real daemon, verbose, with a broker and four meters: keys that are right and wrong, a password that is right and
-wrong. Then everything that left the process is searched for them in every form in which one would slip out: log,
-messages, replies, the command line's output, the state on disk, the broker's own files, the process as others see it.
+wrong. The line is watched meanwhile, deciphered and not. Then everything that left the process is searched for them in
+every form in which one would slip out: log, messages, replies, the command line's output, the state on disk, the
+broker's own files, the process as others see it.
 They stand in keys.toml and nowhere else.
 """
 
@@ -10,6 +11,8 @@ import base64
 import hashlib
 import json
 import signal
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ import pytest
 from support.broker import Mosquitto
 from support.head_end import HeadEnd
 from support.http_server import ImageServer
-from support.patience import eventually
+from support.patience import PATIENCE_S, eventually
 from support.running import NEW, RunningGateway
 
 from gateway.cli import main
@@ -184,6 +187,26 @@ def work(head_end, url):
     return jobs, probes
 
 
+class Watcher:
+    """`meter-gateway trace`, as JSON with every octet and as a file for Wireshark, until it is told to end."""
+
+    def __init__(self, gateway, *words):
+        self.capture = gateway.directory / f"line{'-'.join(words)}.pcapng"
+        before = gateway.said().count("watched")
+        line = ["trace", "rs485-1", "--json", "--pcapng", str(self.capture), *words]
+        command = [sys.executable, "-m", "gateway", *line, "--config", str(gateway.config)]
+        # A file: a pipe that nobody reads meanwhile would fill.
+        self.told = gateway.directory / f"told{'-'.join(words)}"
+        with self.told.open("wb") as told:
+            self.process = subprocess.Popen(command, stdout=told, stderr=subprocess.PIPE)
+        eventually(lambda: gateway.said().count("watched") > before)
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        complaint = self.process.communicate(timeout=PATIENCE_S)[1]
+        return self.told.read_bytes() + complaint
+
+
 COMMAND_LINES = [
     "check", "status", "status --json", "campaign ls --json", "campaign show fw-2", "campaign watch fw-2",
     *(f"probe MTR000{number}" for number in range(1, 5)), "probe MTR0002 --json", "counter adopt MTR0001 9000000",
@@ -202,7 +225,12 @@ def test_no_secret_is_anywhere_but_in_its_own_file(tmp_path, gateway, broker, ca
     with ImageServer(IMAGE) as server, HeadEnd(broker.port, f"{BASE}/#") as head_end:
         gateway.start()
         head_end.wait_for(f"{BASE}/state")  # before it, nobody hears an order
-        jobs, probes = work(head_end, server.url)
+        watchers = {"trace": Watcher(gateway), "trace deciphered": Watcher(gateway, "--decipher")}
+        try:
+            jobs, probes = work(head_end, server.url)
+        finally:
+            for where, watcher in watchers.items():
+                said.add(where, watcher.end())
         for line in COMMAND_LINES:
             type_in(line)
         process = Path(f"/proc/{gateway.process.pid}")
@@ -229,6 +257,13 @@ def test_no_secret_is_anywhere_but_in_its_own_file(tmp_path, gateway, broker, ca
     assert b"left alone since" in said.texts["heard"]
     assert b"LEFT ALONE" in said.texts["status"]
     assert b"keys.toml" in said.texts["check"]
+    for where in watchers:
+        assert b"password (not shown)" in said.texts[where]
+        assert b"glo-action-request" in said.texts[where]
+        assert said.texts[where].count(b"IC ") > 20
+    assert b"image block transfer" in said.texts["trace deciphered"]
+    assert b'"deciphered"' not in said.texts["trace"]
+    assert b'"kind":"trace"' in said.texts["heard raw"].replace(b" ", b"")
 
     assert [(where, found) for where, text in said.texts.items() if (found := found_in(text))] == []
     assert found_in(keys_file.read_bytes()) == set(SECRETS) - {"broker's password"}
