@@ -48,11 +48,11 @@ from gateway.transfer import (
 )
 from gateway.wire import apdu, axdr, image_transfer
 from gateway.worker import objects
+from gateway.worker.block_count import BlockCount
 
 CHECKPOINT_S = 10.0
 FIRST_AHEAD_BLOCKS = 16
 """How far the first checkpoint allows sending; later ones allow what was sent in CHECKPOINT_S."""
-PROGRESS_S = 0.5
 BUSY_BLOCK_S = 2.0
 NEVER_S = float("inf")
 MAX_BUSY_BLOCKS = 30
@@ -103,16 +103,13 @@ class TransferRun:
             take_over=campaign.take_over,
         )
         self.view = self._first_view()
-        self._sent = BlockSet(0)
-        self._note_sent_before()
-        self._checkpoint_at = self._progress_at = self._rate_since = clock.monotonic()
-        self._rate_blocks = 0
+        self._count = BlockCount(job, board=board, clock=clock)
+        if self.view.record is not None:
+            self._count.begin(self.job.blocks_total, self.view.record.acked)
+        self._checkpoint_at = clock.monotonic()
         self._busy_blocks = 0
         self._furthest = 0
         """The most blocks that the meter had, or acknowledged, since initiate."""
-        self._blocks_sent = job.blocks_sent
-        self._blocks_resent = job.blocks_resent
-        self._blocks_broadcast = job.blocks_broadcast
 
     @property
     def key(self) -> tuple[str, str]:
@@ -224,12 +221,11 @@ class TransferRun:
 
     def is_sent(self, number: int, *, done: int) -> None:
         """A block leaves for this meter and others; `done`: how many it has, if it hears them all."""
+        assert self.view.record is not None
         self.overhears(number)
-        self.view.now_s = self._clock.monotonic()
-        self._count(number)
-        self._blocks_broadcast += 1
-        if self.view.now_s - self._progress_at >= PROGRESS_S:
-            self._post_progress(done)
+        now_s = self.view.now_s = self._clock.monotonic()
+        self._count.note(number, now_s, broadcast=True)
+        self._count.tell(self.job, now_s, done=done, block_size=self.view.record.block_size)
 
     def look_again(self) -> None:
         """Only its bitmap knows what the meter took."""
@@ -336,7 +332,8 @@ class TransferRun:
             blocks_total=total, blocks_done=0, version_before=view.version_before,
         )  # fmt: skip
         view.record = record
-        self._sent, view.sent, self._furthest = BlockSet(total), BlockSet(total), 0
+        self._count.begin(total)
+        view.sent, self._furthest = BlockSet(total), 0
         argument = image_transfer.initiate_data(self._goal.identifier, self._goal.image_size)
         busy = False
         try:
@@ -378,9 +375,9 @@ class TransferRun:
             return self._block_refused(number, result)
         view.blocks.add(number)
         view.swept = False
-        self._count(number)
-        if now_s - self._progress_at >= PROGRESS_S:
-            self._post_progress(view.blocks.count)
+        self._busy_blocks = 0
+        self._count.note(number, now_s)
+        self._count.tell(self.job, now_s, done=view.blocks.count, block_size=record.block_size)
         return "sent a block"
 
     def _block_refused(self, number: int, result: int) -> str:
@@ -462,24 +459,16 @@ class TransferRun:
             self.job = replace(self.job, blocks_total=total)
         return view
 
-    def _note_sent_before(self) -> None:
-        if self.view.record is not None:
-            self._sent = BlockSet(self.job.blocks_total, self.view.record.acked)
-
     def _allow_further(self, number: int) -> None:
         """A checkpoint: what is acknowledged, and how far may be sent until the next one."""
         assert self.view.record is not None
-        now_s = self._clock.monotonic()
-        elapsed_s = now_s - self._rate_since
-        ahead = FIRST_AHEAD_BLOCKS
-        if self._rate_blocks and elapsed_s > 0:
-            ahead = max(ahead, int(self._rate_blocks / elapsed_s * CHECKPOINT_S * 1.25))
+        ahead = max(FIRST_AHEAD_BLOCKS, self._count.within(CHECKPOINT_S * 1.25))
         ceiling = min(max(self.view.record.ceiling, number + ahead), self.job.blocks_total - 1)
         record = self._with_blocks(ceiling)
         delivery = self.job.delivery or Delivery.UNICAST.value
         self._save(state=JobState.TRANSFERRING, message="", code=None, record=record, delivery=delivery)
         self.view.record = record
-        self._checkpoint_at = now_s
+        self._checkpoint_at = self._clock.monotonic()
 
     def _with_blocks(self, ceiling: int) -> TransferRecord:
         """The record of now. It becomes the view's only once it is durable: what could not be saved was not decided."""
@@ -507,40 +496,11 @@ class TransferRun:
         if blocks is not None:
             changes.setdefault("blocks_done", blocks.count)
         changes.setdefault("started_at", self.job.started_at or self._clock.now())
-        changes |= {
-            "blocks_sent": self._blocks_sent,
-            "blocks_resent": self._blocks_resent,
-            "blocks_broadcast": self._blocks_broadcast,
-        }
+        changes |= self._count.fields()
         self.job = self._store.save_job(replace(self.job, **changes))
-
-    # -- figures -------------------------------------------------------------------------------------------------
-
-    def _count(self, number: int) -> None:
-        if not self._rate_blocks:
-            self._rate_since = self.view.now_s
-        self._rate_blocks += 1
-        self._busy_blocks = 0
-        self._blocks_sent += 1
-        self._blocks_resent += number in self._sent
-        self._sent.add(number)
 
     def _progressed(self) -> None:
         self.job = replace(self.job, tries=0)
-
-    def _post_progress(self, done: int) -> None:
-        record, total = self.view.record, self.job.blocks_total
-        assert record is not None
-        now_s = self._progress_at = self._clock.monotonic()
-        per_s = self._rate_blocks / max(now_s - self._rate_since, 1e-3)
-        value = {
-            "state": str(self.job.state),
-            "blocks_done": done,
-            "blocks_total": total,
-            "bytes_per_s": round(per_s * record.block_size),
-            "eta_s": round((total - done) / per_s) if per_s else None,
-        }
-        self._board.post(("progress", *self.key), value)
 
     def _method(self, number: int) -> apdu.Method:
         return image_transfer.method(apdu.obis(self.meter.profile.image_object), number)
