@@ -161,6 +161,21 @@ def test_heavy_losses_are_sent_to_the_bus_again(disk):
         assert meter.history.initiates == 1
 
 
+def test_a_round_longer_than_the_inactivity_time_out_ends_no_association(disk):
+    """Each link is polled now and then, and the bitmap is read in the association that the meter was initiated in."""
+    world = World(disk(), bus(3), image_size=200 * 128, baud=2400)
+    run(world)
+    check(world)
+    for meter in world.meters.values():
+        events = list(meter.history.events)
+        verified = next(number for number, event in enumerate(events) if event.what is What.VERIFY)
+        heard_s = [event.at_s for event in events if event.what is What.BROADCAST]
+        assert heard_s[-1] - heard_s[0] > meter.spec.inactivity_s
+        assert [event.what for event in events[:verified]].count(What.ASSOCIATED) == 2, (
+            "the public client, and ours"
+        )
+
+
 def test_two_orders_of_one_image_on_two_ports_are_two_groups(disk):
     other = [replace(sim, id=f"OTHER{n}", port="bus2") for n, sim in enumerate(bus(3))]
     world = World(disk(), [*bus(3), *other], image_size=IMAGE_SIZE)
