@@ -207,6 +207,13 @@ class PortError(MeterError):
     retryable = True
 
 
+class LineSharedError(MeterError):
+    """Another master talks on the line: nothing that fails meanwhile says anything of a meter."""
+
+    code = Code.T_PORT
+    retryable = True
+
+
 class SilentError(MeterError):
     """No intelligible answer within the time-outs and attempts of the port."""
 

@@ -36,6 +36,7 @@ from gateway.wire.hdlc import (
     information_octet,
     negotiated,
 )
+from gateway.wire.masters import addressed_to_meter
 from gateway.wire.tally import Tally
 from gateway.wire.tuning import Request
 
@@ -161,6 +162,10 @@ class HdlcClient:
         self._begin(_State.DISCONNECTING)
         return self._disc()
 
+    def _is_not_ours(self, frame: Frame) -> bool:
+        """A line may give back what we send."""
+        return (frame.source, frame.destination) != self._between
+
     # -- what the meter says ----------------------------------------------------------------------------------
 
     def receive(self, octets: bytes) -> Reaction:
@@ -172,6 +177,7 @@ class HdlcClient:
             if frame is None or (frame.destination, frame.source) != self._between:
                 if frame is not None and frame is event:
                     self._tally.foreign += 1
+                    self._tally.masters += addressed_to_meter(frame) and self._is_not_ours(frame)
                     self._tally.stranger = str(frame.source)
                 continue
             if frame.type is FrameType.UI or self._state is _State.DISCONNECTED:

@@ -19,6 +19,8 @@ class Tally:
     """Waits for an answer in which nothing came that ended them."""
     damaged: int = 0
     """Frames, and what could have been one, whose checks failed."""
+    masters: int = 0
+    """Frames to meters that were not ours: another master sent them."""
     foreign: int = 0
     """Sound frames of others, or to others, that were dropped."""
     stranger: str = ""

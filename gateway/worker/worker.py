@@ -23,6 +23,7 @@ from gateway.errors import (
     PortError,
     StateError,
 )
+from gateway.link.conversation import PUBLIC_CLIENT
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import (
@@ -54,6 +55,7 @@ from gateway.worker.line_watch import LineWatch
 from gateway.worker.probe import probe
 from gateway.worker.scan import NOTE_S, Scan
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
+from gateway.worker.shared_line import SharedLine
 from gateway.worker.transfer_run import NEVER_S, TransferRun
 
 KEEP_SESSION_S = 20.0
@@ -95,6 +97,8 @@ class Worker:
         self._learning = Learning(settings, store=store, clock=clock)
         self._watch = LineWatch(settings, store=store, clock=clock)
         self._lending = Lending(settings.name, store=store, clock=clock)
+        clients = {PUBLIC_CLIENT, *(meter.client for meter in meters.values())}
+        self._shared = SharedLine(settings, clients=clients, store=store, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -158,6 +162,7 @@ class Worker:
             return self._hold()
         if self._watch.look_at_s is not None and now_s >= self._watch.look_at_s:
             self._look_at_line()
+        self._shared.calm()
         if polled := self._broadcasts.keep_alive():
             return StepReport(polled, now_s)
         scan = self._scan if self._holder() is None else None
@@ -356,7 +361,9 @@ class Worker:
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
-        wakes += filter(None, [self._look_at, self._figures.until_idle_s(), self._watch.look_at_s])
+        wakes += filter(
+            None, [self._look_at, self._figures.until_idle_s(), self._watch.look_at_s, self._shared.calm_at_s]
+        )
         wake_at = min(wakes, default=NEVER_S)
         self._leave_unwanted()
         return StepReport("nothing is due", None if wake_at == NEVER_S else wake_at)
@@ -407,12 +414,17 @@ class Worker:
     def _try_to_advance(self, run: TransferRun) -> str:
         meter_id = run.meter.id
         session, rested_s = self._session_of(run), self._sessions.rested_s(meter_id)
+        masters = self._figures.of(meter_id).masters
         step = run.decide()
         if sentence := self._broadcasts.take(run, step):
             return sentence
         try:
-            if session is None and not isinstance(step, Wait | Done | Failed):
+            talks = not isinstance(step, Wait | Done | Failed)
+            if session is None and talks:
                 self._contact.check(run.meter)
+            if talks:
+                self._shared.listen(self._sessions.port())
+            if session is None and talks:
                 run.associated(self._sessions.associate(run.meter))
                 if self._watch.lost:
                     self._line_is_back()
@@ -421,6 +433,7 @@ class Worker:
         except MeterError as error:
             self._in_hand = None
             error = self._contact.judge(run.meter, session, error)
+            error = self._shared.blame(error, self._figures.of(meter_id).masters - masters)
             self._lose(meter_id, error)
             if (
                 rested_s > RESTED_S
@@ -434,6 +447,7 @@ class Worker:
                 self._learning.note_failure(run.meter, session, error, run.job.tries)
             return sentence
         self._sessions.used(meter_id)
+        self._shared.used()
         if session is not None and not run.keeps_line and self._learning.note_habit(run.meter, session):
             self._sessions.leave(meter_id)  # to come back with other limits
         if self._watch.lost:
