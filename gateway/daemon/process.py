@@ -25,7 +25,7 @@ from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
 from gateway.errors import ConfigError, GatewayError, StoreError
-from gateway.link.optical import ANSWER_LIMIT_S, SIGN_ON_LIMIT_S
+from gateway.link.conversation import EXCHANGE_LIMIT_S
 from gateway.link.port import open_port
 from gateway.link.tap import tapped
 from gateway.model import (
@@ -46,7 +46,9 @@ from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
 from gateway.uplink.paho_broker import PahoBroker
 from gateway.uplink.uplink import Uplink
+from gateway.wire.hdlc import LARGEST_WINDOW
 from gateway.wire.mode_e import SIGN_ON_BAUD
+from gateway.wire.tuning import LONGEST_WAIT_S
 from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
@@ -63,13 +65,11 @@ _FAREWELL_S = 1.5
 """The part of it in which the uplink publishes what the others said last, and that the gateway is offline."""
 _PATIENCE_S = 120.0
 _RESOLVER_PATIENCE_S = 600.0
-"""Of the uplink: where no name server answers, looking for the broker's name takes minutes (resolv.conf(5): 2 attempts
+"""Of whoever may look for a name: where no name server answers, that takes minutes (resolv.conf(5): 2 attempts
 of 5 s, at each of 3 servers, for each of 6 search domains), and nothing can cut that short."""
-_EXCHANGES_IN_A_STEP = 12
-"""To associate and survey, or to probe, is one step of about so many exchanges."""
 _LONGEST_FRAME_BITS = 2048 * 11
-_SIGN_ONS_IN_A_STEP = 4
-"""Two associations, and before each the counter is read with the public client."""
+_FRAMES_IN_AN_EXCHANGE = LARGEST_WINDOW + 3
+"""Between two writes: a whole window, and what the limit of an exchange leaves to the longest answers."""
 _LEAVING_LOOK_S = 0.05
 """How often it is looked whether the lines that a reload changes have been left."""
 
@@ -196,7 +196,9 @@ class Daemon:
             random_octets=os.urandom,
         )
         actor = port_actor(settings.name)
-        return self._thread(actor, worker, worker.close, patience_s=_patience_s(settings), hears_bell=True)
+        return self._thread(
+            actor, worker, worker.close, patience_s=port_patience_s(settings), hears_bell=True
+        )
 
     def _control_thread(self) -> ActorThread:
         path = self._config.gateway.control_socket
@@ -400,14 +402,16 @@ def _end(threads: list[ActorThread], deadline_s: float) -> list[str]:
     return [thread.name for thread in threads if not thread.join(deadline_s - time.monotonic())]
 
 
-def _patience_s(port: PortSettings) -> float:
-    """The longest that a step of this port can take; over TCP frames take no time worth counting. With mode E a meter
-    may agree to 300 baud only, and to sign on may take as long as a readout does."""
+def port_patience_s(port: PortSettings) -> float:
+    """How long the worker of this port may write nothing: an exchange of a whole window, with a meter that keeps its
+    link alive and never answers. With mode E it may have agreed to 300 baud only; frames over TCP take no time worth
+    counting, but somebody has to be found who knows where a name leads to."""
     baud = SIGN_ON_BAUD if port.mode_e else port.baud
     frame_s = 0.0 if port.kind is PortKind.TCP else _LONGEST_FRAME_BITS / baud
-    exchange_s = port.attempts * (port.response_timeout_s + 2 * frame_s)
-    sign_on_s = SIGN_ON_LIMIT_S + port.attempts * ANSWER_LIMIT_S if port.mode_e else 0.0
-    return max(_PATIENCE_S, _EXCHANGES_IN_A_STEP * exchange_s + _SIGN_ONS_IN_A_STEP * sign_on_s)
+    wait_s = max(port.response_timeout_s, LONGEST_WAIT_S)
+    exchange_s = EXCHANGE_LIMIT_S + _FRAMES_IN_AN_EXCHANGE * frame_s + wait_s
+    network = port.kind is PortKind.TCP or not port.device.startswith("/")
+    return max(_RESOLVER_PATIENCE_S if network else _PATIENCE_S, exchange_s)
 
 
 def run(config_file: Path | None, *, verbose: bool = False) -> int:

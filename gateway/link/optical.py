@@ -30,8 +30,6 @@ DISCONNECT_S = 1.0
 """So long a meter may take to answer DISC, beyond the time on the line."""
 READOUT_LIMIT_S = 60.0
 """So long a readout may go on that is not broken off."""
-SIGN_ON_LIMIT_S = READOUT_LIMIT_S + 30.0
-"""All of it takes no longer, requests apart (`ANSWER_LIMIT_S` each)."""
 CONFIRMATION_LIMIT_S = 1.0
 """So long a confirmation that has begun may take to its end."""
 TURN_S = 0.3

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gateway.clock import Clock
 from gateway.errors import MeterError, PortError
 from gateway.link.echo import EchoFilter
+from gateway.link.life import LivingPort
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import Framing, Meter, PortKind, PortSettings
@@ -36,7 +37,8 @@ class _Standing:
 
 
 class Sessions:
-    """Of one port. `forget(meter_id)` is called whenever an association has ended that was not known to be lost."""
+    """Of one port. `forget(meter_id)` is called whenever an association has ended that was not known to be lost,
+    `show_life` whenever something is written."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Sessions:
         clock: Clock,
         open_port: Callable[[PortSettings], Port],
         forget: Callable[[str], None],
+        show_life: Callable[[], None],
     ) -> None:
         bus = settings.framing is Framing.HDLC and settings.kind is not PortKind.OPTICAL
         self._most = MOST_TOGETHER if bus else 1
@@ -54,6 +57,7 @@ class Sessions:
         self._clock = clock
         self._open_port = open_port
         self._forget = forget
+        self._show_life = show_life
         self._port: Port | None = None
         self._standing: dict[str, _Standing] = {}
 
@@ -91,7 +95,7 @@ class Sessions:
     def port(self) -> Port:
         """The line, open. Raises PortError."""
         if self._port is None:
-            port = self._open_port(self._settings)
+            port = LivingPort(self._open_port(self._settings), self._show_life)
             tcp = self._settings.kind is PortKind.TCP
             self._port = port if tcp else EchoFilter(port, self._settings.name, self._clock)
         return self._port

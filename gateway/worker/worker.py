@@ -125,8 +125,9 @@ class Worker:
         self._in_hand: TransferRun | Group | None = None
         """Who the line was given to, until it fails; a look at another in between changes nothing."""
         self._sessions = Sessions(
-            settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget
-        )
+            settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget,
+            show_life=self._show_life,
+        )  # fmt: skip
         self._broadcasts = Broadcasts(
             settings,
             meters=meters,
@@ -144,7 +145,7 @@ class Worker:
         """One exchange with one meter, or one errand, or the finding that nothing is due. Never waits between
         exchanges. Only errors of this project's own tree are caught here."""
         now_s = self._clock.monotonic()
-        self._board.beat(self._actor, now_s)
+        self._show_life()
         self._figures.post(now_s)
         if self._bell.is_set():
             self._bell.clear()
@@ -188,6 +189,9 @@ class Worker:
             for key in self._runs:
                 self._board.drop(("progress", *key))
             self._sessions.close()
+
+    def _show_life(self) -> None:
+        self._board.beat(self._actor, self._clock.monotonic())
 
     def _checkpoint(self) -> None:
         for run in self._runs.values():

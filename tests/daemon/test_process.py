@@ -114,7 +114,7 @@ def test_systemd_hears_nothing_more_when_one_of_the_actors_hangs(launch, systemd
     hang = (
         "import os, time\nfrom gateway.daemon import process\nfrom gateway.model import StepReport\n"
         "from gateway.worker import Worker\n"
-        "process._PATIENCE_S, process._EXCHANGES_IN_A_STEP, process.LIFE_EVERY_S = 3.0, 0, 0.1\n"
+        "process.port_patience_s, process.LIFE_EVERY_S = lambda port: 3.0, 0.1\n"
         "def step(self):\n"
         f"    while os.path.exists({str(tmp_path / 'hang')!r}):\n"
         "        time.sleep(1)\n"

@@ -7,9 +7,19 @@ import pytest
 from support.desk import memory_directory
 from support.world import SimMeter, World, ciphered
 
+from gateway.board import port_actor
+from gateway.daemon.process import port_patience_s
 from gateway.errors import Code
 from gateway.simulator import Echo, Faults, MeterSpec, Mishap, Noise, Talk, Then, What, several
-from gateway.wire.hdlc import Address, Frame, FrameType
+from gateway.wire.hdlc import (
+    Address,
+    Frame,
+    FrameReader,
+    FrameType,
+    Parameters,
+    control_octet,
+    encode_frame,
+)
 
 BUS, ELSEWHERE = "bus1", "bus2"
 FIRST = replace(ciphered(), address=Address(1, 17))
@@ -116,6 +126,79 @@ def test_a_meter_that_jabbers_for_a_minute_only_costs_that_minute(disk):
     world = ordered(disk, bus(), line_faults={BUS: jabber})
     assert set(ends(world).values()) == {"updated"}
     assert all(meter.history.initiates == 1 for meter in world.meters.values())
+
+
+class NeverDone:
+    """A line on which somebody says, for ever, what is a frame of the meter and answers nothing: `word`. With `links`
+    he answers SNRM first."""
+
+    def __init__(self, clock, world, *, every_s, word, links):
+        self.longest_silence_s = 0.0
+        self._clock, self._world = clock, world
+        self._every_s, self._word, self._links = every_s, word, links
+        self._coming = b""
+        self._next_s = float("inf")
+
+    def reopen(self):
+        return self
+
+    def write(self, octets):
+        self._note_silence()
+        self._next_s = min(self._next_s, self._clock.monotonic() + self._every_s)
+        for frame in FrameReader().feed(octets):
+            back = frame.source.encode() + frame.destination.encode()
+            if frame.type is FrameType.SNRM and self._links:
+                self._coming = encode_frame(back, control_octet(FrameType.UA, True), Parameters().encode())
+
+    def read(self, limit, timeout_s):
+        end_s = self._clock.monotonic() + timeout_s
+        if octets := self._coming:
+            self._coming = b""
+        elif self._next_s <= end_s:
+            self._clock.advance_to(max(self._next_s, self._clock.monotonic()))
+            self._next_s = self._clock.monotonic() + self._every_s
+            octets = self._word
+        else:
+            self._clock.advance_to(end_s)
+        self._note_silence()
+        return octets
+
+    def _note_silence(self):
+        alive_s = self._world.board.lives()[port_actor(BUS)]
+        self.longest_silence_s = max(self.longest_silence_s, self._clock.monotonic() - alive_s)
+
+    def discard(self):
+        pass
+
+    def set_baud(self, baud):
+        return baud
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.parametrize("word", [FrameType.UA, FrameType.RR])
+@pytest.mark.parametrize("every_s", [0.5, 1.9])
+def test_a_meter_that_never_ends_its_answer_does_not_make_the_gateway_restart(disk, links, word, every_s):
+    """Its worker shows life within what the watchdog grants it, or one meter would stop the service of all."""
+    world = World(disk, [SimMeter(FIRST, id="MTR1", port=BUS)])
+    words = b"".join(
+        encode_frame(
+            Address(client).encode() + FIRST.address.encode(),
+            control_octet(word, True) if word is FrameType.UA else control_octet(word, True, 0, 0),
+        )
+        for client in (FIRST.client, 16)
+    )
+    line = NeverDone(world.clock(BUS), world, every_s=every_s, word=words, links=links)
+    world.lines[BUS] = line
+    world.store.seed_counter(
+        "MTR1", 1000
+    )  # it was known before: that its counter cannot be read stops nobody
+    world.submit()
+    world.run(lambda: world.job("MTR1").get("tries", 0) >= 3)
+    (port,) = world.config.ports
+    assert line.longest_silence_s < port_patience_s(port)
 
 
 def test_a_meter_that_jabbers_for_ever_ends_its_line_with_a_code_and_no_other(disk):

@@ -308,6 +308,10 @@ class World:
         """What the actors said of their latest steps, for who has to find out why something went wrong."""
         return [f"{at_s:10.3f} {name}: {sentence}" for at_s, name, sentence in self._said]
 
+    def clock(self, port: str) -> VirtualClock:
+        """The local time of a line."""
+        return self._clocks[port]
+
     def run(self, until: Callable[[], bool], *, limit_s: float = 48 * 3600.0) -> None:
         """Step whoever is earliest until `until` holds. Fails when `limit_s` of virtual time has passed."""
         for _ in range(STEP_LIMIT):
@@ -381,7 +385,7 @@ class World:
     def _start(self) -> None:
         clock, config = self._shared, self.config
         clock.acting = self._clocks[UPLINK]
-        board = Board()
+        self.board = board = Board()
         self.store = _FragileStore(
             self._directory, gateway_id="gw-sim", root="mgw/v1", clock=clock, board=board
         )
