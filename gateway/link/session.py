@@ -10,7 +10,6 @@ Nothing here repeats a request: `conversation.py` does where the link's rules al
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,7 +41,7 @@ from gateway.model import (
 from gateway.wire import apdu, association, axdr, image_transfer, security
 from gateway.wire.cosem import ExceptionService, ExceptionState
 from gateway.wire.tally import Tally
-from gateway.wire.tuning import Limits, Request, Slow
+from gateway.wire.tuning import Limits, Request
 
 MAX_ANSWER_OCTETS = 1 << 20
 CHALLENGE_OCTETS = 16
@@ -103,6 +102,7 @@ class Session:
             port, settings, meter, clock, tally=self._tally,
             limits=limits or Limits(profile.max_info, profile.window, profile.snrm_parameters, 0.0),
         )  # fmt: skip
+        self.slow = self._conversation.slow
         self._dedicated_key = random_octets(16) if meter.dedicated_key else b""
         self._protection = self._make_protection()
         self._image = apdu.obis(meter.profile.image_object)
@@ -118,7 +118,7 @@ class Session:
         """The meter has acknowledged the last request: it has it, whether it answers or not."""
         return self._conversation.delivered
 
-    # -- what was seen of the link, to learn from: see Conversation ----------------------------------------------
+    # -- what was seen of the link, to learn from, beside `slow`: see Conversation -------------------------------
 
     @property
     def request(self) -> Request:
@@ -131,10 +131,6 @@ class Session:
     @property
     def parameters_refused(self) -> bool:
         return self._conversation.parameters_refused
-
-    @property
-    def slow(self) -> deque[Slow]:
-        return self._conversation.slow
 
     @property
     def exchanges(self) -> int:

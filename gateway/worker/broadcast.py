@@ -100,6 +100,8 @@ class Broadcasts:
 
     def keeps(self, run: TransferRun) -> bool:
         """The association of this run is worth keeping while it waits for its group."""
+        if not self._groups:
+            return False
         return any(run.key in group.joined or run.key in group.looked_at for group in self._groups.values())
 
     def _awaits(self, run: TransferRun) -> bool:
@@ -157,10 +159,13 @@ class Broadcasts:
     def keep_alive(self) -> str:
         """Poll one link of a member that waits for long, where that is due: it costs little, and a new association half
         a second and a survey. What was done; empty: nothing is due."""
+        if not self._groups:
+            return ""
+        now_s = self._clock.monotonic()
         for group in self._groups.values():
             for key in (group.joined.keys() | group.looked_at.keys()) - group.quiet:
                 run = self._runs.get(key)
-                if run is not None and self._sessions.rested_s(run.meter.id) >= KEEP_ALIVE_S:
+                if run is not None and self._sessions.rested_s(run.meter.id, now_s) >= KEEP_ALIVE_S:
                     if not self._polled(run):
                         group.quiet.add(key)
                     return f"polled the link of {run.meter.id}"

@@ -6,7 +6,7 @@ which nobody wanted the line, or in which this gateway did not use it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
@@ -32,7 +32,7 @@ class Figures:
         self._clock = clock
         self.of_all = Tally()
         """What went to several meters at once; to be counted on."""
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._posted: dict[str, int] = {}
         """Exchanges and polls of each meter when it was posted last."""
         self._busy: deque[tuple[float, float]] = deque([(clock.monotonic(), 0.0)])
@@ -43,7 +43,7 @@ class Figures:
 
     def of(self, meter_id: str) -> Tally:
         """To be counted on."""
-        return self._tallies.setdefault(meter_id, Tally())
+        return self._tallies[meter_id]
 
     def post(self, now_s: float) -> None:
         """Tell the latest figures, where the last ones are POST_S old."""

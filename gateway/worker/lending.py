@@ -25,19 +25,17 @@ class Lending:
         self._store = store
         self._clock = clock
         self._hold: Hold | None = None
-        self._until_s = 0.0
-
-    @property
-    def until_s(self) -> float | None:
+        self.until_s: float | None = None
         """When the line comes back, monotonic; None: it is not lent."""
-        return self._until_s if self._hold else None
 
     def look(self) -> None:
         """What the Store says: it may have been given back, or lent by an earlier process."""
         hold = self._store.hold(self._port)
-        if hold is not None and hold != self._hold:
+        if hold is None:
+            self.until_s = None
+        elif hold != self._hold:
             left_s = (hold.until - self._clock.now()).total_seconds()
-            self._until_s = self._clock.monotonic() + min(max(0.0, left_s), LONGEST_S)
+            self.until_s = self._clock.monotonic() + min(max(0.0, left_s), LONGEST_S)
         self._hold = hold
 
     def lend(self, errand: Errand) -> Hold:
@@ -59,4 +57,4 @@ class Lending:
     def end(self) -> None:
         """The time is over."""
         self._store.end_hold(self._port, "its time is over")
-        self._hold = None
+        self._hold = self.until_s = None

@@ -7,6 +7,7 @@ that an operator hears of a missing adapter before a campaign does.
 
 from __future__ import annotations
 
+import math
 import os
 
 from gateway.clock import Clock
@@ -33,18 +34,14 @@ class LineWatch:
         """Nobody can talk on it, as far as is known."""
         self._told = False
         """This process has found it so."""
-        self._look_at_s = clock.monotonic()
+        self.look_at_s = clock.monotonic() if self._by_path else math.inf
+        """When to look next; never where only a meter that is asked can show that it is there."""
         self._look_s = LOST_LOOK_S
-        self._back_at_s = float("-inf")
-
-    @property
-    def look_at_s(self) -> float | None:
-        """When to look next; None: only a meter that is asked can show that it is there."""
-        return self._look_at_s if self._by_path else None
+        self._back_at_s = -math.inf
 
     def missing(self) -> str:
         """Why the line cannot be had, as far as a look at its path shows; nothing: it may be there."""
-        self._look_at_s = self._clock.monotonic() + (self._look_s if self.lost else IDLE_LOOK_S)
+        self._look_in(self._look_s if self.lost else IDLE_LOOK_S)
         return f"{self._settings.device} is not there" if self._absent() else ""
 
     def gone(self, why: str) -> None:
@@ -55,7 +52,7 @@ class LineWatch:
         if not self.lost:
             loose = now_s - self._back_at_s < SETTLED_S
             self._look_s = min(self._look_s * 2, LONGEST_LOOK_S) if loose else LOST_LOOK_S
-            self._look_at_s = now_s + self._look_s
+            self._look_in(self._look_s)
         self.lost = self._told = True
         self._store.raise_alarm(AlarmKind.PORT_LOST, why, port=self._settings.name)
 
@@ -65,6 +62,10 @@ class LineWatch:
             self._back_at_s = self._clock.monotonic()
         self.lost = False
         self._store.end_alarm(AlarmKind.PORT_LOST, port=self._settings.name)
+
+    def _look_in(self, delay_s: float) -> None:
+        if self._by_path:
+            self.look_at_s = self._clock.monotonic() + delay_s
 
     def _absent(self) -> bool:
         # Path.exists raises where one may not look.

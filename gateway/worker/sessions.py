@@ -66,16 +66,16 @@ class Sessions:
         standing = self._standing.get(meter_id)
         if standing is None:
             return None
-        if standing.session.alive and self.rested_s(meter_id) < longest_rest_s:
+        if standing.session.alive and self._clock.monotonic() - standing.used_at_s < longest_rest_s:
             return standing.session
         del self._standing[meter_id]
         self._forget(meter_id)
         return None
 
-    def rested_s(self, meter_id: str) -> float:
-        """Since when the association with this meter was not used; 0: there is none."""
+    def rested_s(self, meter_id: str, now_s: float) -> float:
+        """For how long the association with this meter had not been used at `now_s`; 0: there is none."""
         standing = self._standing.get(meter_id)
-        return self._clock.monotonic() - standing.used_at_s if standing else 0.0
+        return max(0.0, now_s - standing.used_at_s) if standing else 0.0
 
     def used(self, meter_id: str) -> None:
         """The meter has just answered in its association."""

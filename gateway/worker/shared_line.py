@@ -8,6 +8,7 @@ waits for the line and not for its meter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from gateway.clock import Clock
@@ -45,32 +46,28 @@ class SharedLine:
         self._clock = clock
         self._reader = FrameReader()
         self._port: Port | None = None
-        self._used_at_s = 0.0
-        self._heard_at_s: float | None = None
-        """When the other one was heard last; of an alarm of an earlier process: now."""
+        self.listen_at_s = 0.0 if self._is_bus else math.inf
+        """From then on `listen` is called for before we talk, and where the line was opened anew; it may be always."""
+        self.calm_at_s = math.inf
+        """When the alarm ends if nothing more is heard, for which `calm` is called; never: there is none."""
         if store.alarmed(AlarmKind.PORT_SHARED, settings.name):
-            self._heard_at_s = clock.monotonic()
-
-    @property
-    def calm_at_s(self) -> float | None:
-        """When the alarm ends if nothing more is heard; None: there is none."""
-        return None if self._heard_at_s is None else self._heard_at_s + CALM_S
+            self.calm_at_s = clock.monotonic() + CALM_S
 
     def calm(self) -> None:
-        """End the alarm when its time has come."""
-        if self.calm_at_s is not None and self._clock.monotonic() >= self.calm_at_s:
-            self._heard_at_s = None
-            self._store.end_alarm(AlarmKind.PORT_SHARED, port=self._name)
+        """End the alarm: its time has come."""
+        self.calm_at_s = math.inf
+        self._store.end_alarm(AlarmKind.PORT_SHARED, port=self._name)
 
     def used(self) -> None:
         """An exchange has ended just now."""
-        self._used_at_s = self._clock.monotonic()
+        if self._is_bus:
+            self.listen_at_s = self._clock.monotonic() + PAUSE_S
 
     def listen(self, port: Port) -> None:
         """Before we talk. Raises LineSharedError where somebody else talks and does not stop, and PortError."""
         opened, self._port = port is not self._port, port
         now_s = self._clock.monotonic()
-        if not self._is_bus or (not opened and now_s - self._used_at_s < PAUSE_S):
+        if not self._is_bus or (not opened and now_s < self.listen_at_s):
             return
         other = self._hear(port, FIRST_S if opened else 0.0)
         if other is None:
@@ -119,8 +116,8 @@ class SharedLine:
 
     def _note(self, words: str) -> None:
         """Raise the alarm with what was heard first; it stays so until it ends."""
-        if self._heard_at_s is None:
+        if self.calm_at_s == math.inf:
             self._store.raise_alarm(
                 AlarmKind.PORT_SHARED, f"another master talks on the line: {words}", port=self._name
             )
-        self._heard_at_s = self._clock.monotonic()
+        self.calm_at_s = self._clock.monotonic() + CALM_S

@@ -76,6 +76,7 @@ class TransferRun:
         board: Board,
         clock: Clock,
     ) -> None:
+        self.key = (job.campaign_id, job.meter_id)
         self.job = job
         self.meter = meter
         self.priority = campaign.priority
@@ -110,10 +111,6 @@ class TransferRun:
         self._busy_blocks = 0
         self._furthest = 0
         """The most blocks that the meter had, or acknowledged, since initiate."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.job.campaign_id, self.job.meter_id)
 
     @property
     def ended(self) -> bool:

@@ -161,24 +161,23 @@ class Worker:
             return self._stay_away(self._lending.until_s)
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
-        if self._watch.look_at_s is not None and now_s >= self._watch.look_at_s:
-            self._look_at_line()
-        self._shared.calm()
+        if now_s >= self._watch.look_at_s or now_s >= self._shared.calm_at_s:
+            self._see_to_line(now_s)
         if polled := self._broadcasts.keep_alive():
             return StepReport(polled, now_s)
-        scan = self._scan if self._holder() is None else None
+        scan = self._scan if self._scan is None or self._holder() is None else None
         self._scans_next = not self._scans_next
         if scan is not None and self._scans_next:
             return StepReport(self._scan_on(scan), now_s)
-        run = self._choose()
+        run = self._choose(now_s)
         if run is None:
             return self._rest() if scan is None else StepReport(self._scan_on(scan), now_s)
         if isinstance(run, Group):
             return self._broadcasts.step(run)
-        sentence = self._advance(run)
+        sentence = self._advance(run, now_s)
         if run.ended:
             self._drop(run)
-        return StepReport(f"{run.meter.id}: {sentence}", self._clock.monotonic())
+        return StepReport(f"{run.meter.id}: {sentence}", now_s)
 
     def close(self) -> None:
         """Leave the meters and the line, and make durable what they acknowledged."""
@@ -199,21 +198,24 @@ class Worker:
 
     # -- who is next ---------------------------------------------------------------------------------------------
 
-    def _choose(self) -> TransferRun | Group | None:
+    def _choose(self, now_s: float) -> TransferRun | Group | None:
         """Whose turn it is (`order`); one whose association may not break has the line to itself."""
         holder = self._holder()
         if holder is not None:
-            return holder if self._is_due(holder) else None
-        now_s = self._clock.monotonic()
-        first: TransferRun | Group | None = None
-        best: order.Claim | None = None
-        for run in self._runs.values():
-            if run.wake_at <= now_s and (best is None or self._claim(run, now_s) < best):
-                first, best = run, self._claim(run, now_s)
+            return holder if holder.wake_at <= now_s else None
+        due: list[TransferRun | Group] = [run for run in self._runs.values() if run.wake_at <= now_s]
         queued = self._next_queued()
         group = self._broadcasts.ready(queued)
-        if group is not None and (best is None or self._claim(group, now_s) < best):
-            first, best = group, self._claim(group, now_s)
+        if group is not None:
+            due.append(group)
+        if queued is None and due == [self._in_hand]:
+            return self._in_hand  # nobody else wants the line: so it is for almost every block
+        first: TransferRun | Group | None = None
+        best: order.Claim | None = None
+        for who in due:
+            claim = self._claim(who, now_s)
+            if best is None or claim < best:
+                first, best = who, claim
         if queued is not None and (best is None or order.new(queued.priority) < best):
             begun = self._take_job()
             if begun is not None:
@@ -238,9 +240,6 @@ class Worker:
             since_s=who.wake_at,
             now_s=now_s,
         )
-
-    def _is_due(self, run: TransferRun) -> bool:
-        return run.wake_at <= self._clock.monotonic()
 
     def _holder(self) -> TransferRun | None:
         """The transfer whose association may not be broken, if there is one."""
@@ -365,10 +364,8 @@ class Worker:
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
-        wakes += filter(
-            None, [self._look_at, self._figures.until_idle_s(), self._watch.look_at_s, self._shared.calm_at_s]
-        )
-        wake_at = min(wakes, default=NEVER_S)
+        wakes += filter(None, [self._look_at, self._figures.until_idle_s()])
+        wake_at = min(self._watch.look_at_s, self._shared.calm_at_s, *wakes, NEVER_S)
         self._leave_unwanted()
         return StepReport("nothing is due", None if wake_at == NEVER_S else wake_at)
 
@@ -377,6 +374,12 @@ class Worker:
         self._checkpoint()
         self._sessions.leave_all_but(lambda _: False)
         return StepReport("the outbox is nearly full", self._clock.monotonic() + OUTBOX_WAIT_S)
+
+    def _see_to_line(self, now_s: float) -> None:
+        if now_s >= self._watch.look_at_s:
+            self._look_at_line()
+        if now_s >= self._shared.calm_at_s:
+            self._shared.calm()
 
     def _look_at_line(self) -> None:
         """A device that is not there is told before a job needs it; one that is back is opened at once."""
@@ -407,17 +410,17 @@ class Worker:
 
     # -- one job ---------------------------------------------------------------------------------------------------
 
-    def _advance(self, run: TransferRun) -> str:
+    def _advance(self, run: TransferRun, now_s: float) -> str:
         try:
-            return self._try_to_advance(run)
+            return self._try_to_advance(run, now_s)
         except StateError as error:
             # Somebody else ended the job (a cancel); the Store is right.
             self._drop(run)
             return error.message
 
-    def _try_to_advance(self, run: TransferRun) -> str:
+    def _try_to_advance(self, run: TransferRun, now_s: float) -> str:
         meter_id = run.meter.id
-        session, rested_s = self._session_of(run), self._sessions.rested_s(meter_id)
+        session = self._session_of(run)
         masters = self._figures.of(meter_id).masters
         step = run.decide()
         if sentence := self._broadcasts.take(run, step):
@@ -426,7 +429,7 @@ class Worker:
             talks = not isinstance(step, Wait | Done | Failed)
             if session is None and talks:
                 self._contact.check(run.meter)
-            if talks:
+            if talks and (session is None or now_s >= self._shared.listen_at_s):
                 self._shared.listen(self._sessions.port())
             if session is None and talks:
                 run.associated(self._sessions.associate(run.meter))
@@ -436,6 +439,7 @@ class Worker:
             sentence = run.perform(step, session)
         except MeterError as error:
             self._in_hand = None
+            rested_s = self._sessions.rested_s(meter_id, now_s)
             error = self._contact.judge(run.meter, session, error)
             error = self._shared.blame(error, self._figures.of(meter_id).masters - masters)
             self._lose(meter_id, error)
@@ -452,13 +456,17 @@ class Worker:
             return sentence
         self._sessions.used(meter_id)
         self._shared.used()
-        if session is not None and not run.keeps_line and self._learning.note_habit(run.meter, session):
-            self._sessions.leave(meter_id)  # to come back with other limits
+        if session is not None and session.slow and not run.keeps_line:
+            self._learn(run.meter, session)
         if self._watch.lost:
             self._line_is_back()
-        if not self._is_due(run):
+        if run.wake_at > now_s:
             self._leave_unwanted()
         return sentence
+
+    def _learn(self, meter: Meter, session: Session) -> None:
+        if self._learning.note_habit(meter, session):
+            self._sessions.leave(meter.id)  # to come back with other limits
 
     def _leave_unwanted(self) -> None:
         """Keep the associations of those runs that go on soon."""
