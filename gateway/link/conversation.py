@@ -152,17 +152,17 @@ class Conversation:
     def exchange(self, apdu: bytes, *, patience_s: float = 0.0) -> bytes:
         """Send an APDU, and wait for the one that answers. `patience_s`: how long a meter whose link answers may be
         at work on it, beyond the time-outs of the port."""
-        while self._link.receive(b"").apdu is not None:
-            pass  # what came late, or unasked, is not the answer to this
+        self._link.drop_arrived()  # what came late, or unasked, is not the answer to this
         octets = self._link.send(apdu)
+        written = len(octets)
         self._tally.exchanges += 1
         self.exchanges += 1
-        self._begin(len(octets))
+        self._begin(written)
         try:
             self._write(octets)
-            answer = self._listen(len(octets))
+            answer = self._listen(written)
             if answer is None:
-                answer = self._ask_again(len(octets), patience_s)
+                answer = self._ask_again(written, patience_s)
         finally:
             self._note_busy()
         return answer
@@ -277,13 +277,15 @@ class Conversation:
         """Read until an APDU or the state of the link answers what was written; None after silence. Each valid
         frame of the meter starts the time anew, noise does not; or it ends the waiting: `until_heard`."""
         before = self._link.connected, self._link.disconnected
-        wait_s = self._wait_s if self._link.connected and not until_heard else self._handshake_wait_s
-        deadline_s = self._clock.monotonic() + self._line_octet_s * written + wait_s
+        wait_s = self._wait_s if before[0] and not until_heard else self._handshake_wait_s
+        left_s = self._line_octet_s * written + wait_s
+        deadline_s = self._clock.monotonic() + left_s
         frames = 0
         self._heard = False
-        while (left_s := deadline_s - self._clock.monotonic()) > 0:
+        while left_s > 0:
             octets = self._port.read(READ_LIMIT, left_s)
             if not octets:
+                left_s = deadline_s - self._clock.monotonic()
                 continue
             self._tally.octets_in += len(octets)
             write, answer, heard = self._link.receive(octets)
@@ -305,6 +307,7 @@ class Conversation:
                         f"meter {self._meter.id} sends frame after frame and never ends its answer"
                     )
                 deadline_s = self._clock.monotonic() + self._line_octet_s * len(write) + wait_s
+            left_s = deadline_s - self._clock.monotonic()
         self._tally.timeouts += 1
         return None
 

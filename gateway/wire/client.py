@@ -45,6 +45,9 @@ class Client(Protocol):
     def receive(self, octets: bytes) -> Reaction:
         """What comes of these octets, in pieces of any size."""
 
+    def drop_arrived(self) -> None:
+        """Forget the APDUs that came and were not handed out yet."""
+
     def timed_out(self) -> bytes:
         """What to write after the meter was silent too long; nothing: this link cannot ask again."""
 

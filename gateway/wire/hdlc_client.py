@@ -49,6 +49,7 @@ LARGEST_STALL = 100
 
 _LLC_OF_CLIENT = b"\xe6\xe6\x00"
 _LLC_OF_METER = b"\xe6\xe7\x00"
+_LLC_OCTETS = 3
 
 
 class _State(Enum):
@@ -139,11 +140,15 @@ class HdlcClient:
         if self._state is not _State.CONNECTED:
             raise LinkLostError("no HDLC link with the meter: connect first")
         info, size = _LLC_OF_CLIENT + apdu, self.limits.max_info_tx
-        self._last = len(info), self.limits
-        for start in range(0, len(info), size):
-            self._outgoing.append((info[start : start + size], start + size < len(info)))
+        length = len(info)
+        self._last = length, self.limits
+        for start in range(0, length, size):
+            self._outgoing.append((info[start : start + size], start + size < length))
         # Frames of an earlier APDU may still fill the window: then the meter is asked about them.
         return self._next_window() or self._poll()
+
+    def drop_arrived(self) -> None:
+        self._arrived.clear()
 
     def timed_out(self) -> bytes:
         self._reader.reset()
@@ -171,9 +176,12 @@ class HdlcClient:
     def receive(self, octets: bytes) -> Reaction:
         write, heard = b"", False
         for event in self._reader.feed(octets) if octets else ():
+            frame: Frame | None
             if isinstance(event, Damaged):
                 self._tally.damaged += 1
-            frame = event.header if isinstance(event, Damaged) else event
+                frame = event.header
+            else:
+                frame = event
             if frame is None or (frame.destination, frame.source) != self._between:
                 if frame is not None and frame is event:
                     self._tally.foreign += 1
@@ -248,16 +256,16 @@ class HdlcClient:
     def _take_in(self, frame: Frame) -> None:
         self._expected = (self._expected + 1) & 7
         info = self._incoming + frame.info
-        if len(info) > LARGEST_APDU + len(_LLC_OF_METER):
+        if len(info) > LARGEST_APDU + _LLC_OCTETS:
             raise self._lost(f"an answer of more than {LARGEST_APDU} octets", frame)
         self._incoming = info if frame.segmented else b""
         if frame.segmented:
             return
-        if not info.startswith(_LLC_OF_METER):
-            raise WireError(f"LLC header {info[:3].hex()}, expected {_LLC_OF_METER.hex()}")
+        if info[:_LLC_OCTETS] != _LLC_OF_METER:
+            raise WireError(f"LLC header {info[:_LLC_OCTETS].hex()}, expected {_LLC_OF_METER.hex()}")
         # Some meters write the header twice; no APDU begins with E6.
-        while info.startswith(_LLC_OF_METER):
-            info = info[len(_LLC_OF_METER) :]
+        while info[:_LLC_OCTETS] == _LLC_OF_METER:
+            info = info[_LLC_OCTETS:]
         self._arrived.append(info)
 
     def _acknowledge(self, receive_seq: int) -> bool:

@@ -119,6 +119,9 @@ class WrapperClient:
             raise
         return Reaction(b"", self._arrived.popleft() if self._arrived else None, heard)
 
+    def drop_arrived(self) -> None:
+        self._arrived.clear()
+
     def timed_out(self) -> bytes:
         return b""
 
