@@ -241,7 +241,11 @@ _DATES = {Tag.DATE_TIME: 12, Tag.DATE: 5, Tag.TIME: 4}
 
 
 def _read(reader: Reader, depth: int) -> Data:
-    tag, contents = _kind(reader.u8())
+    number = reader.u8()
+    try:
+        tag, contents = _KINDS[number]
+    except KeyError:
+        raise _no_tag(number) from None
     return Data(tag, contents(reader, depth))
 
 
@@ -278,7 +282,10 @@ def _read_compact_array(reader: Reader, depth: int) -> CompactArray:
 
 def _read_description(reader: Reader, depth: int) -> TypeDescription:
     reader.spend(1)
-    tag = _kind(reader.u8()).tag
+    number = reader.u8()
+    if number not in _KINDS:
+        raise _no_tag(number)
+    tag = _KINDS[number].tag
     if tag is Tag.ARRAY:
         repeat = reader.u16()
         return TypeDescription(tag, (_read_description(reader, _deeper(depth)),), repeat)
@@ -337,11 +344,8 @@ _KINDS: dict[int, _Kind] = {
 }
 
 
-def _kind(number: int) -> _Kind:
-    kind = _KINDS.get(number)
-    if kind is None:
-        raise WireError(f"{number:02x} is no tag of a COSEM value")
-    return kind
+def _no_tag(number: int) -> WireError:
+    return WireError(f"{number:02x} is no tag of a COSEM value")
 
 
 def _encode_contents(data: Data) -> bytes:

@@ -231,18 +231,20 @@ class FrameReader:
 
     def feed(self, octets: bytes) -> list[Frame | Damaged]:
         """What is complete now, in order."""
-        octets = self._buffer + octets
+        if self._buffer != _FLAG_OCTET or octets[:1] != _FLAG_OCTET:
+            octets = self._buffer + octets
         found: list[Frame | Damaged] = []
-        start = 0
-        while (start := octets.find(_FLAG_OCTET, start)) >= 0:
+        last = len(octets) - 1
+        start = octets.find(_FLAG_OCTET)
+        while 0 <= start < last:
             taken = take_frame(octets, start)
             if taken is None:
-                self._buffer = octets[start:]
-                return found
+                break
             event, start = taken
             if event is not None:
                 found.append(event)
-        self._buffer = b""
+            start = octets.find(_FLAG_OCTET, start)
+        self._buffer = octets[start:] if start >= 0 else b""
         return found
 
     def reset(self) -> None:
