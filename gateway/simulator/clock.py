@@ -28,7 +28,9 @@ class VirtualClock:
 
     def advance_to(self, monotonic_s: float) -> None:
         """Let time pass until `monotonic_s`, if that is not past already."""
-        self._passed_s = max(self._passed_s, monotonic_s)
+        if monotonic_s <= self._passed_s:
+            return
+        self._passed_s = monotonic_s
 
     def wait(self, bell: threading.Event, timeout_s: float) -> bool:
         """Nobody rings while time stands still: a bell that is not set yet costs all of `timeout_s`."""

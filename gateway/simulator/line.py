@@ -73,9 +73,11 @@ class VirtualLine(Port):
             left_s = self._unplugged_next_s() - now_s
             octets = octets[: math.ceil(min(left_s / self._medium.octet_s, len(octets)))]
         octets = self._carried(octets)
-        self.clock.advance_to(self._medium.transmit(octets, now_s))
-        self._medium.settle(self.clock.monotonic())
-        self._check()
+        end_s = self._medium.transmit(octets, now_s)
+        self.clock.advance_to(end_s)
+        self._medium.settle(end_s)
+        if self._unplugged or self._until_cut == 0:
+            self._check()
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         """The whole of what comes in a row, as a driver hands it over to a reader that is not woken for each
@@ -124,8 +126,9 @@ class VirtualLine(Port):
     def _carried(self, octets: bytes) -> bytes:
         """Those octets that get through before the next cut."""
         octets = octets[: self._until_cut]
-        self._until_cut -= len(octets)
-        self.octets_carried += len(octets)
+        carried = len(octets)
+        self._until_cut -= carried
+        self.octets_carried += carried
         return octets
 
     def _plugged_in_s(self) -> float:

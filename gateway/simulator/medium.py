@@ -163,7 +163,8 @@ class Medium:
         now_s += sent.late_s + self._turnaround_s
         for late_s, octets in self._in.of(sent.octets) if not self._in.quiet else ((0.0, sent.octets),):
             start_s = max(now_s + late_s, speaker.free_s)
-            burst = Burst(start_s, start_s + len(octets) * self.octet_s, octets)
+            count = len(octets)
+            burst = Burst(start_s, start_s + count * self.octet_s, octets)
             speaker.free_s = burst.end_s
             if not octets or self._buffered > _BUFFERED_OCTETS:
                 continue
@@ -171,7 +172,7 @@ class Medium:
                 self._arrive(burst)
             else:
                 self._to_gateway.append(burst)
-                self._buffered += len(octets)
+                self._buffered += count
 
     def _arrive(self, burst: Burst) -> None:
         """Something is under way already: the burst comes in its turn, or collides."""
@@ -216,14 +217,15 @@ class Medium:
         burst = self._to_gateway[0]
         if burst.start_s > now_s:
             return b""
-        count = min(limit, len(burst.octets))
+        said = len(burst.octets)
+        count = min(limit, said)
         if self.octet_s and now_s < burst.end_s:
             # The margin keeps an octet whose time was computed as a sum from missing its own moment.
             count = min(count, int((now_s - burst.start_s) / self.octet_s + 1e-3))
         if count <= 0:
             return b""
         self._buffered -= count
-        if count == len(burst.octets):
+        if count == said:
             self._to_gateway.popleft()
             self.delivered_s = burst.end_s
         else:

@@ -163,6 +163,8 @@ class VirtualMeter:
         return association.answer(apdu, now_s)
 
     def _mishap_counts(self) -> tuple[int, ...]:
+        if not self._faults.mishaps:
+            return ()
         return tuple([self.history.count(mishap.after) for mishap in self._faults.mishaps])
 
     def _after(

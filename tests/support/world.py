@@ -169,8 +169,12 @@ class _Actor:
 
     def due_s(self, now_s: float) -> float:
         own_s = self.clock.monotonic()
-        due_s = NEVER_S if self.wake_at is None else max(self.wake_at, own_s)
-        return min(due_s, max(now_s, own_s)) if self.bell.is_set() else due_s
+        due_s = NEVER_S if self.wake_at is None else self.wake_at
+        if due_s > now_s and self.bell.is_set():
+            due_s = now_s
+        if due_s > own_s:
+            return due_s
+        return own_s
 
 
 class World:
