@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import time
+from collections import deque
 
 import serial
 
@@ -12,6 +14,8 @@ from gateway.errors import PortError
 from gateway.model import Parity, PortSettings
 
 DEAD_AFTER_MS = 20_000
+KEPT_OCTETS = 64 * 1024
+"""Of what comes while nobody reads, the latest are kept, as a driver does with some kilobytes."""
 _SLICE_S = 0.02
 """pyserial sends all settings over the network again when its time-out is changed: so it stays, and a longer wait is
 made of several."""
@@ -28,6 +32,14 @@ def notice_death(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)
 
 
+class _Latest(queue.Queue[bytes | None]):
+    """Forgets what is oldest. pyserial's own queue, an octet each entry, keeps whatever others say on a line while this
+    gateway has nothing to say there."""
+
+    def _init(self, maxsize: int) -> None:
+        self.queue = deque(maxlen=KEPT_OCTETS)
+
+
 class Rfc2217Port:
     """A `Port` to a serial line elsewhere. The connection is made when it is opened; one that is lost is PortError, and
     whoever opens the port again has a new one. Rate and parity are set over the network, DTR and RTS are raised."""
@@ -41,8 +53,10 @@ class Rfc2217Port:
             )
         except (serial.SerialException, OSError, ValueError) as error:
             raise PortError(f"cannot open {settings.device}: {error}") from None
+        # pyserial has no public way to these two.
+        vars(self._serial)["_read_buffer"] = _Latest()
         with contextlib.suppress(OSError):
-            notice_death(vars(self._serial)["_socket"])  # pyserial has no public way to it
+            notice_death(vars(self._serial)["_socket"])
 
     def write(self, octets: bytes) -> None:
         try:
