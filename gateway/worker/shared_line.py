@@ -8,11 +8,12 @@ waits for the line and not for its meter.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection
 
 from gateway.clock import Clock
-from gateway.errors import LineSharedError, MeterError, SilentError
+from gateway.errors import LineSharedError, LinkLostError, MeterError, SilentError
 from gateway.link.conversation import READ_LIMIT
 from gateway.link.port import Port
 from gateway.model import AlarmKind, PortKind, PortSettings
@@ -64,7 +65,13 @@ class SharedLine:
             self.listen_at_s = self._clock.monotonic() + PAUSE_S
 
     def listen(self, port: Port) -> None:
-        """Before we talk. Raises LineSharedError where somebody else talks and does not stop, and PortError."""
+        """Before we talk. Raises LineSharedError where somebody else talks and does not stop, and PortError. Where a
+        device server has no connection with us, or has just ended it, there is nothing to hear: what we write makes
+        one."""
+        with contextlib.suppress(LinkLostError):
+            self._listen(port)
+
+    def _listen(self, port: Port) -> None:
         opened, self._port = port is not self._port, port
         now_s = self._clock.monotonic()
         if not self._is_bus or (not opened and now_s < self.listen_at_s):

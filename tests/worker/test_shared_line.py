@@ -1,13 +1,18 @@
 """Another master on the line, as jobs and operators meet him; the whole gateway on virtual time."""
 
+import socket
+
 import pytest
 from support.desk import memory_directory
 from support.world import BASE, SimMeter, World
 
-from gateway.model import Profile
+from gateway.clock import SystemClock
+from gateway.link.port import open_port
+from gateway.model import PortKind, PortSettings, Profile
 from gateway.simulator import Faults, MeterSpec, Noise, Talk, several
 from gateway.wire.hdlc import Address, Frame, FrameType
 from gateway.wire.masters import of_another_master, worded
+from gateway.worker.shared_line import PAUSE_S, SharedLine
 
 QUICK = Profile(reconnect_after_s=20, activate_timeout_s=300)
 SHARED = f"{BASE}/alarm/port-shared.bus1"
@@ -100,3 +105,21 @@ def test_whose_frames_are_these_where_we_are_clients_1_and_16(frame, other, word
     assert of_another_master(frame, {1, 16}) is other
     if other:
         assert worded(frame) == words
+
+
+def test_a_device_server_without_a_connection_is_not_listened_to_and_no_fault_of_its_meters(disk):
+    """Its connection is made by what is written first, and made again after the server has ended it."""
+    world = a_bus(disk)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        settings = PortSettings("bus1", PortKind.RS485, device=url)
+        clock = SystemClock()
+        line, port = SharedLine(settings, clients={1}, store=world.store, clock=clock), open_port(settings)
+        line.listen(port)
+        port.write(b"x")
+        peer, _ = server.accept()
+        peer.close()
+        clock.sleep(PAUSE_S)
+        line.listen(port)
+        port.write(b"x")
+        port.close()
