@@ -55,7 +55,7 @@ class History:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.blocks: Counter[int] = Counter()
         """How often each block arrived and was acknowledged, over all transfers."""
-        self._counts: Counter[What] = Counter()
+        self._counts = dict.fromkeys(What, 0)
 
     def note(self, at_s: float, what: What, number: int = 0) -> None:
         self.events.append(Event(at_s, what, number))

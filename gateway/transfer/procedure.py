@@ -11,7 +11,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from gateway.errors import ADVICE, Code
-from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, TransferRecord
+from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, Match, TransferRecord
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
@@ -138,13 +138,10 @@ def _identify(goal: Goal, seen: MeterView) -> Step | None:
     if goal.logical_device_name and seen.device_name != goal.logical_device_name:
         found, expected = seen.device_name, goal.logical_device_name
         return Failed(Code.T_IDENTITY, f"the meter calls itself {found!r}, configured is {expected!r}")
-    return _match_model(goal, seen)
+    return _match_model(goal, seen, goal.profile.match) if goal.profile.match else None
 
 
-def _match_model(goal: Goal, seen: MeterView) -> Step | None:
-    match = goal.profile.match
-    if match is None:
-        return None
+def _match_model(goal: Goal, seen: MeterView, match: Match) -> Step | None:
     if seen.match is None:
         return Survey(Item.MATCH, _until_initiated(seen))
     if not fnmatchcase(seen.match, match.pattern):

@@ -145,7 +145,7 @@ class Worker:
         """One exchange with one meter, or one errand, or the finding that nothing is due. Never waits between
         exchanges. Only errors of this project's own tree are caught here."""
         now_s = self._clock.monotonic()
-        self._show_life()
+        self._board.beat(self._actor, now_s)
         self._figures.post(now_s)
         if self._bell.is_set():
             self._bell.clear()
