@@ -158,8 +158,9 @@ class Conversation:
         self._tally.exchanges += 1
         self.exchanges += 1
         self._begin(written)
+        self._tally.octets_out += written
         try:
-            self._write(octets)
+            self._port.write(octets)
             answer = self._listen(written)
             if answer is None:
                 answer = self._ask_again(written, patience_s)

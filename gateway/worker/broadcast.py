@@ -81,7 +81,8 @@ class Broadcasts:
         self._tally = tally
         self._octet_s = seconds_per_octet(settings, settings.baud)
         self._runs = runs
-        self._groups: dict[GroupKey, Group] = {}
+        self.groups: dict[GroupKey, Group] = {}
+        """Those that gather or are under way; while there are none, nothing else of this needs to be asked."""
         self._alone: set[RunKey] = set()
         """Runs that came as far as their blocks, and are served by unicast."""
         self._nearly: set[RunKey] = set()
@@ -94,15 +95,13 @@ class Broadcasts:
 
     def forget(self) -> None:
         """All runs are given up, and gather anew if they come again."""
-        self._groups.clear()
+        self.groups.clear()
         self._alone.clear()
         self._nearly.clear()
 
     def keeps(self, run: TransferRun) -> bool:
         """The association of this run is worth keeping while it waits for its group."""
-        if not self._groups:
-            return False
-        return any(run.key in group.joined or run.key in group.looked_at for group in self._groups.values())
+        return any(run.key in group.joined or run.key in group.looked_at for group in self.groups.values())
 
     def _awaits(self, run: TransferRun) -> bool:
         """A group of its order does not begin before this run has come as far as its blocks, ended or been put off; nor
@@ -113,18 +112,16 @@ class Broadcasts:
             return False
         if run.key in self._alone:
             return run.key in self._nearly
-        return all(run.key not in group.joined for group in self._groups.values())
+        return all(run.key not in group.joined for group in self.groups.values())
 
     def ready(self, queued: Campaign | None) -> Group | None:
         """A group for which nobody is on the way any more; one that is in a round goes on. `queued`: the order of the
         next job that waits to be begun."""
-        if not self._groups:
-            return None
         self._tidy()
-        for group in self._groups.values():
+        for group in self.groups.values():
             if group.to_send:
                 return group
-        for key, group in self._groups.items():
+        for key, group in self.groups.items():
             of_order = [run for run in self._runs.values() if run.job.campaign_id == key.campaign_id]
             on_the_way = queued is not None and queued.id == key.campaign_id
             if not on_the_way and not any(self._awaits(run) for run in of_order):
@@ -134,9 +131,9 @@ class Broadcasts:
     def hurries(self, run: TransferRun, *, in_hand: bool) -> bool:
         """This run comes before others that were begun: its group waits until its bitmap was read and mended. One that
         is served alone lets the group of its order go first."""
-        if run.key in self._nearly or any(run.key in group.looked_at for group in self._groups.values()):
+        if run.key in self._nearly or any(run.key in group.looked_at for group in self.groups.values()):
             return True
-        orders = {key.campaign_id for key in self._groups}
+        orders = {key.campaign_id for key in self.groups}
         return in_hand and not (run.key in self._alone and run.job.campaign_id in orders)
 
     def take(self, run: TransferRun, step: Step) -> str | None:
@@ -146,7 +143,7 @@ class Broadcasts:
             case SendBlock() if run.campaign.delivery is not Delivery.UNICAST and run.key not in self._alone:
                 return self._arrive(run)
             case Verify():
-                for group in self._groups.values():
+                for group in self.groups.values():
                     self._note_look(group, run)
             case Initiate(block_size=block_size) if self._forbids(run, block_size):
                 run.held = True
@@ -159,10 +156,8 @@ class Broadcasts:
     def keep_alive(self) -> str:
         """Poll one link of a member that waits for long, where that is due: it costs little, and a new association half
         a second and a survey. What was done; empty: nothing is due."""
-        if not self._groups:
-            return ""
         now_s = self._clock.monotonic()
-        for group in self._groups.values():
+        for group in self.groups.values():
             for key in (group.joined.keys() | group.looked_at.keys()) - group.quiet:
                 run = self._runs.get(key)
                 if run is not None and self._sessions.rested_s(run.meter.id, now_s) >= KEEP_ALIVE_S:
@@ -180,7 +175,7 @@ class Broadcasts:
             run.view.forget()
             return False
         if answered:
-            self._sessions.used(run.meter.id)
+            self._sessions.used(run.meter.id, self._clock.monotonic())
         return answered
 
     def step(self, group: Group) -> StepReport:
@@ -207,9 +202,9 @@ class Broadcasts:
             self._part(run, f"unicast: {reason}")
             return None
         key = key_of(run, record.block_size, self._keys_of(run.meter))
-        group = self._groups.get(key)
+        group = self.groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, blocks.total, run.priority, self._clock.monotonic())
+            group = self.groups[key] = Group(key, blocks.total, run.priority, self._clock.monotonic())
         group.gap_s = max(group.gap_s, run.meter.profile.broadcast_gap_s)
         group.ordered_at = max(group.ordered_at, run.campaign.created_at)
         if alone := self._better_alone(group, run):
@@ -256,11 +251,11 @@ class Broadcasts:
         """Whoever ended or was put off is of no group, and a group of nobody is none."""
         self._alone &= self._runs.keys()
         self._nearly &= self._alone
-        for group in self._groups.values():
+        for group in self.groups.values():
             for waiting in (group.joined, group.looked_at):
                 for key in [key for key in waiting if self._is_gone(key)]:
                     del waiting[key]
-        self._groups = {key: group for key, group in self._groups.items() if group.joined or group.looked_at}
+        self.groups = {key: group for key, group in self.groups.items() if group.joined or group.looked_at}
 
     def _is_gone(self, key: RunKey) -> bool:
         run = self._runs.get(key)
@@ -298,14 +293,14 @@ class Broadcasts:
     def _forbids(self, run: TransferRun, block_size: int) -> bool:
         """To initiate this meter now would make it store the blocks of a group at work."""
         return any(
-            group.at_work and not same_blocks(group, run, block_size) for group in self._groups.values()
+            group.at_work and not same_blocks(group, run, block_size) for group in self.groups.values()
         )
 
     def _companions(self, group: Group) -> list[TransferRun]:
         """The members, and runs that this process initiated, or found initiated, for the same image in the same blocks:
         their meters may hear the group, and do no wrong with it."""
         found = set(self._alone)
-        for other in self._groups.values():
+        for other in self.groups.values():
             found |= other.joined.keys() | other.looked_at.keys()
         return [
             run
@@ -345,7 +340,7 @@ class Broadcasts:
             if isinstance(judged, PortError):
                 raise judged from None
             return f"cannot be read: {judged.message}"
-        self._sessions.used(meter.id)
+        self._sessions.used(meter.id, self._clock.monotonic())
         if all(run.meter.id != meter.id for run in self._runs.values()):
             self._sessions.leave(meter.id)
         return "is initiated and would store its blocks" if rules.unsafe(status) else ""

@@ -77,10 +77,10 @@ class Sessions:
         standing = self._standing.get(meter_id)
         return max(0.0, now_s - standing.used_at_s) if standing else 0.0
 
-    def used(self, meter_id: str) -> None:
-        """The meter has just answered in its association."""
+    def used(self, meter_id: str, at_s: float) -> None:
+        """The meter has answered in its association."""
         if standing := self._standing.get(meter_id):
-            standing.used_at_s = self._clock.monotonic()
+            standing.used_at_s = at_s
 
     def associate(self, meter: Meter) -> Session:
         """A new association; what does not fit beside it is left. Raises what `Contact.associate` does, and PortError

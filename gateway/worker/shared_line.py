@@ -59,10 +59,10 @@ class SharedLine:
         self.calm_at_s = math.inf
         self._store.end_alarm(AlarmKind.PORT_SHARED, port=self._name)
 
-    def used(self) -> None:
-        """An exchange has ended just now."""
+    def used(self, at_s: float) -> None:
+        """An exchange has ended."""
         if self._is_bus:
-            self.listen_at_s = self._clock.monotonic() + PAUSE_S
+            self.listen_at_s = at_s + PAUSE_S
 
     def listen(self, port: Port) -> None:
         """Before we talk. Raises LineSharedError where somebody else talks and does not stop, and PortError. Where a

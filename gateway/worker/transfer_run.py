@@ -116,9 +116,9 @@ class TransferRun:
     def ended(self) -> bool:
         return self.job.state in TERMINAL_JOB
 
-    def decide(self) -> Step:
-        """The next step, now."""
-        self.view.now_s = self._clock.monotonic()
+    def decide(self, now_s: float) -> Step:
+        """The next step."""
+        self.view.now_s = now_s
         return next_step(self._goal, self.view)
 
     def associated(self, session: Session) -> None:

@@ -163,7 +163,7 @@ class Worker:
             return self._hold()
         if now_s >= self._watch.look_at_s or now_s >= self._shared.calm_at_s:
             self._see_to_line(now_s)
-        if polled := self._broadcasts.keep_alive():
+        if self._broadcasts.groups and (polled := self._broadcasts.keep_alive()):
             return StepReport(polled, now_s)
         scan = self._scan if self._scan is None or self._holder() is None else None
         self._scans_next = not self._scans_next
@@ -205,7 +205,7 @@ class Worker:
             return holder if holder.wake_at <= now_s else None
         due: list[TransferRun | Group] = [run for run in self._runs.values() if run.wake_at <= now_s]
         queued = self._next_queued()
-        group = self._broadcasts.ready(queued)
+        group = self._broadcasts.ready(queued) if self._broadcasts.groups else None
         if group is not None:
             due.append(group)
         if queued is None and due == [self._in_hand]:
@@ -250,7 +250,9 @@ class Worker:
 
     def _session_of(self, run: TransferRun) -> Session | None:
         """The association that the next exchange can be done in. One that may not break is tried however old it is."""
-        longest_rest_s = GROUP_REST_S if self._broadcasts.keeps(run) else LONGEST_REST_S
+        longest_rest_s = LONGEST_REST_S
+        if self._broadcasts.groups and self._broadcasts.keeps(run):
+            longest_rest_s = GROUP_REST_S
         return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else longest_rest_s)
 
     def _next_queued(self) -> Campaign | None:
@@ -422,7 +424,7 @@ class Worker:
         meter_id = run.meter.id
         session = self._session_of(run)
         masters = self._figures.of(meter_id).masters
-        step = run.decide()
+        step = run.decide(now_s)
         if sentence := self._broadcasts.take(run, step):
             return sentence
         try:
@@ -454,8 +456,9 @@ class Worker:
             if session is not None:
                 self._learning.note_failure(run.meter, session, error, run.job.tries)
             return sentence
-        self._sessions.used(meter_id)
-        self._shared.used()
+        ended_s = self._clock.monotonic()
+        self._sessions.used(meter_id, ended_s)
+        self._shared.used(ended_s)
         if session is not None and session.slow and not run.keeps_line:
             self._learn(run.meter, session)
         if self._watch.lost:
@@ -596,7 +599,7 @@ class Worker:
                 if run.meter.id == meter.id:
                     run.view.doubt()
             raise judged from None
-        self._sessions.used(meter.id)
+        self._sessions.used(meter.id, self._clock.monotonic())
         self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
         return data
 
