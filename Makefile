@@ -6,7 +6,7 @@
 #                  every test once more, with the libraries of that Debian (tests/constraints)
 #   make demo      one meter updated, from an MQTT command to the version that the meter reports
 #   make coverage  the tests once more, with branch coverage
-#   make bench     what it costs, one JSON object a line on stdout (a few minutes; benchmarks/__init__.py)
+#   make bench     what it costs, one JSON object a line on stdout (12 to 15 minutes; benchmarks)
 #   make endurance the figures that take long, in the same lines
 #   make deb       the Debian package in dist/; installs what the build needs where it is run by root
 #   make test-package

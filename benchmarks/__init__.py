@@ -1,8 +1,12 @@
-"""What meter-gateway costs, measured: `make bench` (a few minutes) and `make endurance` (the long ones).
+"""What meter-gateway costs, measured: `make bench` and `make endurance` (the long ones).
 
 Each figure is one JSON object on a line of stdout: name, value, unit, what it stands against, and a detail that says
 what was compared and how restless the machine was meanwhile. Nothing here judges: a figure that misses its target is
 printed as it is.
+
+`make bench` is meant to end within 15 minutes: about 6 for what is timed with nothing beside it, 3 for the package in
+its containers where they can be run, 4 for what is counted or on virtual time, side by side. To the first run comes
+what it installs: the libraries of each Debian and the containers.
 
     block       cpu_per_block_us     Session.send_block with prepared answers, beside `floor`, by library set
     dead_time   dead_time_us         the daemon as a process, a meter on a pty in another one

@@ -29,7 +29,8 @@ _DAY_TARGET_OCTETS = float(2**20)
 _PAGE_OCTETS = 4096
 _LINES, _METERS_ON_EACH = 4, 25
 _SETTLE_S = 15.0
-_IDLE_S = 300.0
+_IDLE_S = 90.0
+"""Nothing that an idle daemon does comes more seldom but once an hour, which is in the detail."""
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 
 
@@ -103,8 +104,8 @@ def _idle() -> Iterator[Figure]:
         "pages of 4 KiB",
         None,
         {
-            "compared": f"write_bytes of proc(5), log included, extrapolated from {extrapolated}; the hourly purge"
-            " writes only where something has expired",
+            "compared": f"write_bytes of proc(5), log included, extrapolated from {extrapolated}; the hourly"
+            " purge writes only where something has expired",
             "to_settle_bytes": written,
             **common,
         },
