@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -265,7 +266,8 @@ class Campaigns(Commands):
             activated = job.record is not None and job.record.activate_decided
             code = Code.T_UNKNOWN if activated else Code.E_NOT_FOUND
             message = no_longer(job.meter_id, job.port)
-            self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
+            with suppress(StateError):  # cancelled meanwhile
+                self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
 
     def try_now(self, port: str, code: Code) -> None:
         """What jobs on this port wait for since they met `code` is over: none of them waits for its next try."""

@@ -269,6 +269,24 @@ def test_jobs_at_rest_are_cancelled_at_once(store, clock):
     assert {event["who"] for event in store.events() if event["state"] == "cancelled"} == {"uid 0 (pid 1)"}
 
 
+def test_a_cancel_just_when_its_meters_are_no_longer_configured_is_what_they_end_with(
+    store, clock, monkeypatch
+):
+    """Both happen in threads of their own, and the one that ends orphans is the main one."""
+    submit(store, clock, "MTR1", "MTR2")
+    save = store.save_job
+
+    def save_after_the_cancel(job):
+        monkeypatch.setattr(store, "save_job", save)
+        cancel(store, clock)
+        return save(job)
+
+    monkeypatch.setattr(store, "save_job", save_after_the_cancel)
+    store.end_orphans(set())
+    assert store.job_counts("fw-1") == {JobState.CANCELLED: 2}
+    assert store.campaign_state("fw-1") is CampaignState.CANCELLED
+
+
 @pytest.mark.parametrize(
     "state",
     [JobState.PRECHECK, JobState.TRANSFERRING, JobState.VERIFYING, JobState.AWAITING_ACTIVATION],
