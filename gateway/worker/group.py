@@ -122,6 +122,8 @@ class BroadcastKeys:
         self._clock = clock
         self._seeded: set[str] = set()
         """Keys whose counter was compared with the time of day in this process."""
+        self._known: dict[str, Counters] = {}
+        """One for each key: a meter hears several groups, and discards a counter below the last one it heard."""
 
     def make_sender(self, group: Group) -> str:
         """How the group's frames are made; why they cannot be, where they cannot."""
@@ -156,6 +158,6 @@ class BroadcastKeys:
                 seconds = int((now - COUNTER_EPOCH).total_seconds())
                 self._store.seed_broadcast_counter(name, seconds, port=self._port)
                 self._seeded.add(name)
-        if self._store.counter(name) is None:
-            return None
-        return Counters(lambda count: self._store.reserve_counters(name, count))
+        if name not in self._known and self._store.counter(name) is not None:
+            self._known[name] = Counters(lambda count: self._store.reserve_counters(name, count))
+        return self._known.get(name)

@@ -25,8 +25,9 @@ from gateway.model import (
     Security,
 )
 from gateway.simulator import NONE, Faults, MeterSpec, Mishap, Noise, Then, What, several
-from gateway.wire.hdlc import Address
+from gateway.wire.hdlc import Address, FrameReader, FrameType
 from gateway.wire.image_transfer import initiate_data
+from gateway.wire.security import Sealed
 
 KEYS = MeterKeys(bytes(range(16)), bytes(range(0xD0, 0xE0)), broadcast_key=bytes(range(0xB0, 0xC0)))
 SPEC = MeterSpec(
@@ -578,6 +579,29 @@ def test_a_lost_state_leads_to_no_counter_that_was_used(disk):
     run(later)
     check(later)
     assert {delivery(later, name) for name in later.meters} == {"broadcast"}
+
+
+def test_groups_that_take_turns_go_on_with_one_counter(disk):
+    """All meters hear all of it, and discard what is behind the last that they heard."""
+    lossy = {number: Faults(broadcasts_missed=0.3) for number in range(4)}
+    world = World(disk(), bus(4, faults=lossy), image_size=200 * 128)
+    world.submit("c1", delivery="broadcast", targets=["MTR0", "MTR1"])
+    world.run(lambda: frames_heard(world) >= 60)
+    counters = []
+    line, write = world.lines["bus1"], world.lines["bus1"].write
+
+    def listening(octets):
+        (frame,) = FrameReader().feed(octets)
+        if frame.type is FrameType.UI:
+            counters.append(Sealed.parse(frame.info[3:]).counter)
+        write(octets)
+
+    line.write = listening
+    world.submit("c2", delivery="broadcast", targets=["MTR2", "MTR3"], priority=9)
+    for campaign_id in ("c1", "c2"):
+        world.run_until_told(campaign_id)
+    assert len(counters) > 200
+    assert counters == sorted(set(counters))
 
 
 def test_after_a_restart_the_counter_goes_on_whatever_the_clock_says(disk):
