@@ -27,6 +27,7 @@ class Lending:
         self._hold: Hold | None = None
         self.until_s: float | None = None
         """When the line comes back, monotonic; None: it is not lent."""
+        self.look()
 
     def look(self) -> None:
         """What the Store says: it may have been given back, or lent by an earlier process."""

@@ -105,6 +105,18 @@ def test_reads_are_refused_meanwhile_and_say_until_when(disk):
     assert reply["message"] == f"port bus1 is lent until {until}"
 
 
+def test_a_read_that_waited_for_the_restart_is_refused_as_well(disk):
+    """It is in the Store before the worker has looked for the first time."""
+    world = the_world(disk)
+    lend(world)
+    world.shut_down()
+    writes = world.lines["bus1"].writes
+    cmd_id = world.command_at_the_gateway("meter.probe", {"meter": "MTR1"})
+    world.run(lambda: world.store.reply_of(cmd_id).status != "accepted")
+    assert world.store.reply_of(cmd_id).code == "E_BUSY"
+    assert world.lines["bus1"].writes == writes
+
+
 def test_it_can_be_lent_for_longer_and_an_order_waits_in_the_queue(disk):
     world = the_world(disk)
     first = lend(world, "1min")["data"]["until"]
