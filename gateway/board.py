@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 UPLINK = "uplink"
 SUPPLIER = "supplier"
 CONTROL = "control"
+CONDUCTOR = "conductor"
 
 
 def port_actor(port_name: str) -> str:

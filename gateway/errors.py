@@ -147,6 +147,12 @@ class BusyError(CommandError):
     retryable = True
 
 
+class WindowError(CommandError):
+    """No such window, or none that opens in time."""
+
+    code = Code.W_NONE
+
+
 class ClockError(CommandError):
     code = Code.E_CLOCK
     retryable = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,27 @@ class FirmwareSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Hours in which meters may be worked on. `days` are those on which it opens, 0 is Monday; `start` is local time in
+    `timezone`, an IANA name."""
+
+    name: str
+    days: frozenset[int]
+    start: time
+    duration_s: float
+    timezone: str
+    cutoff_s: float = 0.0
+    """No meter is started later than this before the end."""
+    drain_s: float = 120.0
+    """Transfers stop at a block boundary this long before the end."""
+    exceptions: frozenset[date] = frozenset()
+    """Local days on which it does not open."""
+    valid_from: date | None = None
+    valid_until: date | None = None
+    """The first and the last local day on which it may open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; keys are apart from everything that is ever shown."""
 
@@ -240,6 +261,7 @@ class Config:
     ports: tuple[PortSettings, ...]
     meters: tuple[Meter, ...]
     keys: Mapping[str, MeterKeys] = field(default_factory=dict, repr=False)
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
 
 # -- orders and what became of them ---------------------------------------------------------------------------
@@ -257,6 +279,30 @@ class CampaignState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+class PausedWhy(StrEnum):
+    """What a paused campaign waits for."""
+
+    WINDOW = "window"
+    OPERATOR = "operator"
+    CLOCK = "clock"
+    APPROVAL = "approval"
+    FAILURES = "failures"
+    SOAK = "soak"
+
+
+class ActivateWhen(StrEnum):
+    """When a meter that has verified its image may be ordered to run it."""
+
+    IMMEDIATELY = "immediately"
+    """As soon as it has; inside the window of the transfer, where there is one."""
+    WINDOW = "window"
+    """In a window of its own."""
+    AT = "at"
+    """From a time on."""
+    MANUAL = "manual"
+    """After `campaign.approve`; inside the window of the transfer, where there is one."""
 
 
 class JobState(StrEnum):
@@ -331,6 +377,29 @@ class Campaign:
     priority: int = DEFAULT_PRIORITY
     """0 to 9; a higher one has the line first."""
     delivery: Delivery = Delivery.UNICAST
+    window: str = ""
+    """The window of the transfer; empty: at any time."""
+    activate_when: ActivateWhen = ActivateWhen.IMMEDIATELY
+    activate_window: str = ""
+    activate_at: datetime | None = None
+    approved: bool = False
+    """An operator has approved the activation."""
+    not_after: datetime | None = None
+    canary: int = 0
+    """So many meters go first."""
+    canary_soak_s: float = 0.0
+    """So long the last of them has to run its new firmware before others follow."""
+    wave: int = 0
+    """So many meters go together afterwards; 0: all."""
+    max_failures: int | None = None
+    """More failed meters than this pause the campaign; None: no number does."""
+    failures_accepted: int = 0
+    """So many failed meters were known to the operator who resumed it last; they count no more."""
+    released: int = 0
+    """So many of its jobs, in their order, may be worked on."""
+    paused: PausedWhy | None = None
+    opens_at: datetime | None = None
+    """When a paused campaign goes on by itself, where that is known."""
     state: CampaignState = CampaignState.ACCEPTED
     code: Code | None = None
     message: str = ""
@@ -372,6 +441,8 @@ class Job:
     campaign_id: str
     meter_id: str
     port: str
+    place: int = 0
+    """In the order of its campaign, from 0."""
     state: JobState = JobState.QUEUED
     code: Code | None = None
     message: str = ""

@@ -13,7 +13,7 @@ FLOORS = {
     "errors": 1, "model": 1, "clock": 1, "board": 1,
     "wire": 2, "transfer": 2, "plan": 2, "config": 2, "supply": 2, "store": 2,
     "link": 3, "control": 3, "schedule": 3,
-    "worker": 4, "supplier": 4, "uplink": 4, "simulator": 4,
+    "worker": 4, "supplier": 4, "conductor": 4, "uplink": 4, "simulator": 4,
     "daemon": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ KNOWN_ONLY_TO = {
 }
 
 # Bytes to meaning, and what is next: the same answer at any time, on any machine, with nothing touched.
-PURE = {"wire", "transfer"}
+PURE = {"wire", "transfer", "plan"}
 IMPURE = {"time", "socket", "serial", "sqlite3", "threading", "random", "os", "secrets"}
 
 

@@ -16,11 +16,15 @@ from gateway.config.files import DEFAULT_FILE, read_keys, read_settings
 from gateway.config.reload import ReloadPlan, plan_reload
 from gateway.config.sections import VERBS, build
 from gateway.config.table import Mistakes, Table
-from gateway.config.values import SOCKET_PATH, is_loopback
+from gateway.config.values import SOCKET_PATH, is_loopback, read_duration_s
+from gateway.config.windows import read_window
 from gateway.errors import ConfigError
 from gateway.model import Config, GatewaySettings
 
-__all__ = ["DEFAULT_FILE", "VERBS", "ReloadPlan", "control_socket", "is_loopback", "load", "plan_reload"]
+__all__ = [
+    "DEFAULT_FILE", "VERBS", "ReloadPlan", "control_socket", "is_loopback", "load", "plan_reload", "read_duration_s",
+    "read_window",
+]  # fmt: skip
 
 
 def load(path: Path | None = None) -> Config:

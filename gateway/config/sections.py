@@ -16,6 +16,7 @@ from typing import Any
 from gateway.config import values as v
 from gateway.config.mqtt import read_mqtt
 from gateway.config.table import Mistakes, Table
+from gateway.config.windows import read_windows
 from gateway.model import (
     A7Policy,
     Authentication,
@@ -64,7 +65,7 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     mqtt = read_mqtt(settings.table("mqtt")) if "mqtt" in settings else None
     commands = _commands(settings.table("commands"))
     firmware = _firmware(settings.table("firmware"))
-    settings.later(windows=None)
+    windows = read_windows(settings.table("windows"), timezone=gateway.timezone)
     ports = [_port(table) for table in port_tables]
     profiles = {name: _profile(name, table) for name, table in profile_table.named(v.ID).items()}
     by_name = {port.name: port for port in ports if port.name}
@@ -98,7 +99,7 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
             )
         if whole:
             _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
-    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys)
+    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys, windows)
 
 
 # -- one function for each section ----------------------------------------------------------------------------

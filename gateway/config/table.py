@@ -200,7 +200,7 @@ def _shown(value: Any) -> str:
         case dict():
             return "a table"
         case list():
-            return "[" + ", ".join(_shown(entry) for entry in value[:4]) + (", ...]" if value[4:] else "]")
+            return "[" + ", ".join(_shown(entry) for entry in value[:7]) + (", ...]" if value[7:] else "]")
         case _:
             return str(value)
 

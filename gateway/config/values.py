@@ -96,10 +96,10 @@ _UNITS_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 def duration(shortest: str, longest: str) -> Kind[float]:
     """A duration such as "90s", within bounds, in seconds."""
-    lowest, highest = _duration_s(shortest), _duration_s(longest)
+    lowest, highest = read_duration_s(shortest), read_duration_s(longest)
 
     def read(value: Any) -> float:
-        seconds = _duration_s(value)
+        seconds = read_duration_s(value)
         if not lowest <= seconds <= highest:
             raise ValueError
         return seconds
@@ -107,7 +107,8 @@ def duration(shortest: str, longest: str) -> Kind[float]:
     return Kind(f'a duration from "{shortest}" to "{longest}", units ms, s, min, h, d', read)
 
 
-def _duration_s(value: Any) -> float:
+def read_duration_s(value: Any) -> float:
+    """Seconds of a duration such as "90s". Raises ValueError."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|h|d)", _instance(value, str), re.ASCII)
     if match is None:
         raise ValueError

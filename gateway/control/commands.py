@@ -73,12 +73,22 @@ class Controller:
         self._clock_state = clock_state
         self._log = RejectionLog(clock)
         self._verbs = Verbs(
-            config, store=store, images=images, board=board, clock=clock, version=version, reload=reload
+            config,
+            store=store,
+            images=images,
+            board=board,
+            clock=clock,
+            version=version,
+            reload=reload,
+            clock_trusted=self._clock_is_trusted,
         )
 
     def use(self, config: Config) -> None:
         """From the next command on. When this returns, what was ordered for meters of the old one is in the Store."""
         self._verbs.use(config)
+
+    def _clock_is_trusted(self) -> bool:
+        return self._clock_state() != UNSYNCED
 
     def info(self) -> Document:
         """Versions, verbs, ports and limits."""
@@ -153,14 +163,13 @@ class Controller:
         config = self._verbs.config
         if origin.kind is OriginKind.MQTT and not over_mqtt(name, config):
             raise AuthError(f"{name} is not allowed over MQTT")
-        trusted = self._clock_state() != UNSYNCED
-        if verb.changes and origin.kind is OriginKind.MQTT and not trusted:
+        if verb.changes and origin.kind is OriginKind.MQTT and not self._clock_is_trusted():
             raise ClockError(
                 f"{name} over MQTT needs a synchronised clock: how old the command is, cannot be told"
             )
         if origin.kind is OriginKind.MQTT and not verb.changes and self._store.outbox_full():
             raise BusyError("too many messages wait for the broker")
-        if trusted:
+        if self._clock_is_trusted():
             check_age(envelope, self._clock.now())
         return verb
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from gateway.control.timing import read_timing
 from gateway.errors import NotFoundError, PolicyError, SchemaError, SignatureError, SizeError
 from gateway.model import (
     DEFAULT_PRIORITY,
@@ -20,7 +22,9 @@ from gateway.model import (
     MeterKeys,
     PortSettings,
     Trust,
+    Window,
 )
+from gateway.plan.order import turn
 from gateway.supply.fetch import check_url
 from gateway.supply.images import ImageStore
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
@@ -28,22 +32,21 @@ from gateway.wire.broadcast import largest_block
 
 # What the contract names and is not built yet: only the value that changes nothing is taken (E_SCHEMA otherwise).
 _NOT_YET: dict[str, tuple[Any, ...]] = {
-    "window": (),
-    "activation": ({"when": "immediately"},),
-    "canary": (0,),
-    "canary_soak": (),
-    "wave": (0,),
-    "max_failures": (),
-    "not_after": (),
     "dry_run": (False,),
 }
 
 
 def read_order(
-    args: Mapping[str, Any], config: Config, images: ImageStore, now: datetime
+    args: Mapping[str, Any],
+    config: Config,
+    images: ImageStore,
+    now: datetime,
+    *,
+    windows: Mapping[str, Window],
+    clock_trusted: bool,
 ) -> tuple[Campaign, tuple[Job, ...]]:
-    """The order in `args`, which have passed their schema. Raises SchemaError (not supported yet, identifier),
-    NotFoundError (meters, image), PolicyError, SignatureError, SizeError, DiskError."""
+    """The order in `args`, which have passed their schema. Raises SchemaError (not supported yet, identifier, times),
+    WindowError, NotFoundError (meters, image), PolicyError, SignatureError, SizeError, DiskError."""
     _refuse_later(args)
     image = args["image"]
     stored = _look_for_image(image, config.firmware, images)
@@ -62,8 +65,10 @@ def read_order(
         priority=args.get("priority", DEFAULT_PRIORITY),
         delivery=_delivery(args, meters, config),
         state=CampaignState.READY if stored else CampaignState.ACCEPTED,
+        **read_timing(args, windows, now, clock_trusted=clock_trusted),
     )
-    return campaign, tuple(Job(campaign.id, meter.id, meter.port) for meter in meters)
+    jobs = tuple(Job(campaign.id, meter.id, meter.port, place) for place, meter in enumerate(meters))
+    return replace(campaign, released=turn(campaign, jobs, now, clock_trusted=clock_trusted).released), jobs
 
 
 def _refuse_later(args: Mapping[str, Any]) -> None:

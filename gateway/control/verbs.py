@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,9 +17,11 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
+from gateway.control.timing import read_window_args
 from gateway.control.tracing import Traces
 from gateway.errors import DiskError, NotFoundError, SchemaError
-from gateway.model import Command, Config, Errand, Framing, Meter, PortSettings, Reply, ReplyStatus
+from gateway.model import Command, Config, Errand, Framing, Meter, PortSettings, Reply, ReplyStatus, Window
+from gateway.plan.windows import current_or_following
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.documents import (
@@ -29,6 +32,7 @@ from gateway.store.documents import (
     parked_document,
     time_text,
     tuning_document,
+    window_document,
 )
 from gateway.store.parking import refusal
 from gateway.supply.images import ImageStore
@@ -64,6 +68,7 @@ class Verbs:
         board: Board,
         clock: Clock,
         version: str,
+        clock_trusted: Callable[[], bool],
         reload: Callable[[], None],
     ) -> None:
         self.config = config
@@ -75,6 +80,7 @@ class Verbs:
         self._board = board
         self._clock = clock
         self._version = version
+        self._clock_trusted = clock_trusted
         self._reload = reload
 
     def use(self, config: Config) -> None:
@@ -207,11 +213,26 @@ class Verbs:
 
     def campaign_submit(self, command: Command, _descriptor: int | None) -> Reply:
         with self._placing:
-            campaign, jobs = read_order(command.args, self.config, self._images, self._clock.now())
+            campaign, jobs = read_order(
+                command.args, self.config, self._images, self._clock.now(),
+                windows=self._store.windows(), clock_trusted=self._clock_trusted(),
+            )  # fmt: skip
             return self._store.submit_campaign(command, campaign, jobs)
 
     def campaign_cancel(self, command: Command, _descriptor: int | None) -> Reply:
         return self._store.cancel_campaign(command, command.args["campaign_id"])
+
+    def campaign_pause(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.pause_campaign(command, command.args["campaign_id"])
+
+    def campaign_resume(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.resume_campaign(command, command.args["campaign_id"])
+
+    def campaign_approve(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.approve_campaign(command, command.args["campaign_id"])
+
+    def campaign_retry(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._store.retry_campaign(command, command.args["campaign_id"])
 
     def campaign_get(self, command: Command, _descriptor: int | None) -> Reply:
         name = command.args["campaign_id"]
@@ -234,6 +255,19 @@ class Verbs:
             for campaign in self._store.campaigns(int(command.args.get("limit", LISTED_CAMPAIGNS)))
         ]
         return _done(command, {"campaigns": campaigns})
+
+    def window_list(self, command: Command, _descriptor: int | None) -> Reply:
+        """Each with the opening that is or comes next; without a trusted clock nobody knows."""
+        now, trusted = self._clock.now(), self._clock_trusted()
+        windows = [
+            {**window_document(window), **_opening(window, now, clock_trusted=trusted)}
+            for _, window in sorted(self._store.windows().items())
+        ]
+        return _done(command, {"windows": windows})
+
+    def window_set(self, command: Command, _descriptor: int | None) -> Reply:
+        window = read_window_args(command.args, timezone=self.config.gateway.timezone)
+        return self._store.set_window(command, window)
 
     def agent_reload(self, command: Command, _descriptor: int | None) -> Reply:
         """An errand for whoever owns the configuration: lines are left in order first, which takes a while."""
@@ -276,14 +310,18 @@ VERBS: Mapping[str, Verb] = {
         Verb("campaign.get", Verbs.campaign_get),
         Verb("campaign.list", Verbs.campaign_list),
         Verb("campaign.cancel", Verbs.campaign_cancel, changes=True),
+        Verb("campaign.pause", Verbs.campaign_pause, changes=True),
+        Verb("campaign.resume", Verbs.campaign_resume, changes=True),
+        Verb("campaign.approve", Verbs.campaign_approve, changes=True),
+        Verb("campaign.retry", Verbs.campaign_retry, changes=True),
+        Verb("window.list", Verbs.window_list),
+        Verb("window.set", Verbs.window_set, changes=True),
         Verb("agent.reload", Verbs.agent_reload, changes=True),
     )
 }
 
 LATER_VERBS = frozenset({
-    "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list",
-    "image.delete", "campaign.pause", "campaign.resume", "campaign.approve", "campaign.retry", "window.list",
-    "window.set", "event.list",
+    "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list", "image.delete", "event.list",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 
@@ -295,6 +333,15 @@ def over_mqtt(verb: str, config: Config) -> bool:
 
 def _done(command: Command, data: Mapping[str, Any]) -> Reply:
     return Reply(command.cmd_id, ReplyStatus.DONE, data=data)
+
+
+def _opening(window: Window, now: datetime, *, clock_trusted: bool) -> Document:
+    opening = current_or_following(window, now) if clock_trusted else None
+    return {
+        "open": opening is not None and now in opening,
+        "opens_at": time_text(opening.start if opening else None),
+        "closes_at": time_text(opening.end if opening else None),
+    }
 
 
 def _port(port: PortSettings) -> Document:

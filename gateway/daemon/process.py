@@ -16,8 +16,9 @@ from pathlib import Path
 from types import FrameType
 
 from gateway import config as configuration
-from gateway.board import CONTROL, SUPPLIER, UPLINK, Board, port_actor
+from gateway.board import CONDUCTOR, CONTROL, SUPPLIER, UPLINK, Board, port_actor
 from gateway.clock import SystemClock
+from gateway.conductor import Conductor
 from gateway.control import Controller, ControlServer
 from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
@@ -107,6 +108,7 @@ class Daemon:
             board=self._board,
             outbox_limit_bytes=config.mqtt.outbox_limit_bytes if config.mqtt else OUTBOX_LIMIT_BYTES,
         )
+        self._store.use_windows(config.windows)
         self._images = ImageStore(config.gateway.state_dir / "images", config.firmware.quota_bytes)
         self._controller = Controller(
             config=config,
@@ -123,6 +125,7 @@ class Daemon:
             # A server that drips may hold a fetch for long; nothing but other fetches waits for it.
             self._thread(SUPPLIER, self._supplier, patience_s=float("inf")),
             self._control_thread(),
+            self._conductor_thread(),
         ]
         self._lines = Lines(self._port_thread)
         self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
@@ -194,11 +197,16 @@ class Daemon:
             clock=self._clock,
             open_port=tapped(open_port, self._board, self._clock),
             random_octets=os.urandom,
+            clock_trusted=self._clock_is_trusted,
         )
         actor = port_actor(settings.name)
         return self._thread(
             actor, worker, worker.close, patience_s=port_patience_s(settings), hears_bell=True
         )
+
+    def _conductor_thread(self) -> ActorThread:
+        conductor = Conductor(self._store, self._clock, self._board, clock_trusted=self._clock_is_trusted)
+        return self._thread(CONDUCTOR, conductor)
 
     def _control_thread(self) -> ActorThread:
         path = self._config.gateway.control_socket
@@ -274,6 +282,9 @@ class Daemon:
     def _beat(self, actor: str) -> None:
         self._board.beat(actor, self._clock.monotonic())
 
+    def _clock_is_trusted(self) -> bool:
+        return self._clock_is() != UNSYNCED
+
     def _clock_is(self) -> str:
         return self._clock_state
 
@@ -336,6 +347,7 @@ class Daemon:
         self._config = plan.config
         self._controller.use(plan.config)
         self._supplier.use(plan.config.firmware)
+        self._store.use_windows(plan.config.windows)
         self._images.quota_bytes = plan.config.firmware.quota_bytes
         ports = self._lines.leave(plan.config)
         self._reload = reloads.applied((*plan.applied, *ports), plan.needs_restart, errand)

@@ -7,12 +7,12 @@ never changes again: whoever comes late gets StateError and lets go.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from gateway.board import SUPPLIER, port_actor
+from gateway.board import CONDUCTOR, SUPPLIER, port_actor
 from gateway.errors import BusyError, Code, ConflictError, NotFoundError, StateError
 from gateway.model import (
     TERMINAL_CAMPAIGN,
@@ -54,8 +54,10 @@ _JOBS = (
 )
 _DUE = (
     f"{_JOBS} JOIN campaigns ON campaigns.id = jobs.campaign_id"
-    " WHERE jobs.port = ? AND jobs.finished_at IS NULL"
-    f" AND campaigns.state IN ({', '.join(repr(str(state)) for state in _WANTS_LINE)})"
+    " WHERE jobs.port = ? AND jobs.finished_at IS NULL AND ((jobs.place < campaigns.released"
+    f" AND campaigns.state IN ({', '.join(repr(str(state)) for state in _WANTS_LINE)}))"
+    # What a meter was ordered to activate is looked after in a paused campaign too.
+    " OR (campaigns.state = 'paused' AND transfers.activate_decided = 1))"
 )
 
 
@@ -72,6 +74,13 @@ class Campaigns(Commands):
         """The newest `limit` campaigns, oldest of them first."""
         rows = self._rows("SELECT * FROM campaigns ORDER BY number DESC LIMIT ?", limit)
         return [CAMPAIGN.read(row) for row in reversed(rows)]
+
+    def open_campaigns(self) -> list[Campaign]:
+        """Those that have not ended, oldest first."""
+        return [
+            CAMPAIGN.read(row)
+            for row in self._rows("SELECT * FROM campaigns WHERE finished_at IS NULL ORDER BY number")
+        ]
 
     def campaign_state(self, campaign_id: str) -> CampaignState:
         """Raises NotFoundError."""
@@ -145,19 +154,9 @@ class Campaigns(Commands):
             if known:
                 return known
             campaign = self._open_campaign(campaign_id)
-            jobs = [job for job in self.jobs(campaign_id) if job.state not in TERMINAL_JOB]
-            stoppable = [job for job in jobs if _can_be_cancelled(job)]
-            if not stoppable:
+            if not any(_can_be_cancelled(job) for job in self.jobs(campaign_id)):
                 raise StateError(f"campaign {campaign_id}: every meter that is left is activating its image")
-            campaign = replace(campaign, state=CampaignState.CANCELLING, code=None, message="")
-            for job in stoppable:
-                if job.state in _AT_REST:
-                    cancelled = replace(job, state=JobState.CANCELLED, message="cancelled before it began")
-                    self._write_job(database, job, cancelled, who=command.who)
-                else:
-                    update(database, "jobs", {"next_try_at": None}, "number", self._number(job))
-            campaign = self._settle(database, campaign, who=command.who)
-            self._ring(jobs)
+            campaign = self._stop(database, campaign, who=command.who)
             data = {"campaign_id": campaign_id, "state": campaign.state}
             return self._accept(database, command, Reply(command.cmd_id, ReplyStatus.DONE, data=data))
 
@@ -223,10 +222,16 @@ class Campaigns(Commands):
 
     # -- the workers' side ------------------------------------------------------------------------------------
 
-    def due_job(self, port: str, now: datetime, busy: Collection[tuple[str, str]] = ()) -> Job | None:
+    def due_job(
+        self,
+        port: str,
+        now: datetime,
+        busy: Collection[tuple[str, str]] = (),
+        may: Callable[[Job], bool] = lambda _: True,
+    ) -> Job | None:
         """The next open job on this port that may be worked on now, of the campaign with the highest priority, the
-        oldest of equals, but none of `busy` (campaign and meter ids). None as well while the outbox is too full to
-        tell what would happen."""
+        oldest of equals, but none of `busy` (campaign and meter ids) and none that it `may` not be. None as well while
+        the outbox is too full to tell what would happen."""
         if self.outbox_full():
             return None
         # A try that lies further ahead than any pause was set by a clock that was wrong.
@@ -235,17 +240,22 @@ class Campaigns(Commands):
             " ORDER BY campaigns.priority DESC, jobs.number"
         )
         for row in self._rows(query, port, moment_text(now), moment_text(now + LONGEST_PAUSE)):
-            if (row["campaign_id"], row["meter_id"]) not in busy:
-                return _job(row)
+            if (row["campaign_id"], row["meter_id"]) not in busy and may(job := _job(row)):
+                return job
         return None
 
-    def next_due_at(self, port: str, busy: Collection[tuple[str, str]] = ()) -> datetime | None:
+    def next_due_at(
+        self,
+        port: str,
+        busy: Collection[tuple[str, str]] = (),
+        may: Callable[[Job], bool] = lambda _: True,
+    ) -> datetime | None:
         """When the next open job on this port, but none of `busy`, may be worked on; None: there is none until the
-        bell rings."""
+        bell rings, as it does when one that it `may` not be gets its turn."""
         jobs = [
             job
             for row in self._rows(_DUE, port)
-            if ((job := _job(row)).campaign_id, job.meter_id) not in busy
+            if ((job := _job(row)).campaign_id, job.meter_id) not in busy and may(job)
         ]
         if not jobs:
             return None
@@ -301,9 +311,37 @@ class Campaigns(Commands):
                 if campaign.state is CampaignState.READY:
                     campaign = replace(campaign, state=CampaignState.RUNNING)
                 self._settle(database, campaign)
+                self._to_ring.add(CONDUCTOR)
             return saved
 
     # -- below ------------------------------------------------------------------------------------------------
+
+    def _stop(
+        self,
+        database: sqlite3.Connection,
+        campaign: Campaign,
+        *,
+        who: str = GATEWAY,
+        code: Code | None = None,
+        message: str = "",
+    ) -> Campaign:
+        """Cancel what can be: jobs at rest at once, running ones by their workers."""
+        jobs = self.jobs(campaign.id)
+        for job in jobs:
+            if not _can_be_cancelled(job):
+                continue
+            if job.state in _AT_REST:
+                cancelled = replace(
+                    job, state=JobState.CANCELLED, code=code, message=message or "cancelled before it began"
+                )
+                self._write_job(database, job, cancelled, who=who)
+            else:
+                update(database, "jobs", {"next_try_at": None}, "number", self._number(job))
+        self._ring(jobs)
+        stopping = replace(
+            campaign, state=CampaignState.CANCELLING, code=code, message=message, paused=None, opens_at=None
+        )
+        return self._settle(database, stopping, who=who)
 
     def _open_campaign(self, campaign_id: str) -> Campaign:
         campaign = self.campaign(campaign_id)
@@ -393,10 +431,12 @@ class Campaigns(Commands):
         if counts.keys() - TERMINAL_JOB:
             return self._write_campaign(database, campaign, who=who)
         ended = _ended(campaign, counts)
+        if ended is CampaignState.EXPIRED:
+            code, message = campaign.code, campaign.message
         if code is None and ended in (CampaignState.FAILED, CampaignState.PARTIAL):
             code = next((job.code for job in self.jobs(campaign.id) if job.code), None)
         message = message or ", ".join(f"{count} {state}" for state, count in counts.items())
-        over = replace(campaign, state=ended, code=code, message=message)
+        over = replace(campaign, state=ended, code=code, message=message, paused=None, opens_at=None)
         campaign = self._write_campaign(database, over, who=who)
         self._answer_submit(database, campaign)
         return campaign
@@ -432,7 +472,7 @@ class Campaigns(Commands):
 
     def _ring(self, jobs: Sequence[Job]) -> None:
         self._to_ring.update(port_actor(job.port) for job in jobs)
-        self._to_ring.add(SUPPLIER)
+        self._to_ring.update((SUPPLIER, CONDUCTOR))
 
 
 def _job(row: sqlite3.Row) -> Job:
@@ -453,6 +493,8 @@ def _seen(job: Job) -> tuple[object, ...]:
 
 
 def _ended(campaign: Campaign, counts: Mapping[JobState, int]) -> CampaignState:
+    if campaign.code is Code.W_EXPIRED and JobState.CANCELLED in counts:
+        return CampaignState.EXPIRED
     if counts.keys() <= _GOOD:
         return CampaignState.SUCCEEDED
     if counts.keys() & _GOOD:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from gateway.errors import ADVICE, Code
@@ -24,6 +24,7 @@ from gateway.model import (
     Reply,
     ReplyStatus,
     Tuning,
+    Window,
 )
 
 Document = dict[str, Any]
@@ -95,6 +96,20 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "delivery": campaign.delivery.value,
         "meters": list(campaign.meters),
         "priority": campaign.priority,
+        "window": campaign.window or None,
+        "activation": {
+            "when": campaign.activate_when.value,
+            "window": campaign.activate_window or None,
+            "at": time_text(campaign.activate_at),
+            "approved": campaign.approved,
+        },
+        "canary": campaign.canary,
+        "wave": campaign.wave,
+        "max_failures": campaign.max_failures,
+        "not_after": time_text(campaign.not_after),
+        "released": campaign.released,
+        "paused": campaign.paused,
+        "opens_at": time_text(campaign.opens_at),
         "counts": {state.value: count for state, count in counts.items() if count},
         "created_at": time_text(campaign.created_at),
         "finished_at": time_text(campaign.finished_at),
@@ -129,6 +144,39 @@ def job_document(job: Job, *, ts: datetime) -> Document:
         "rev": job.rev,
         "ts": time_text(ts),
     }
+
+
+def window_document(window: Window) -> Document:
+    """A window as `window.list` shows it and the state keeps it; durations in seconds."""
+    return {
+        "window": window.name,
+        "days": sorted(window.days),
+        "start": f"{window.start:%H:%M}",
+        "duration_s": window.duration_s,
+        "timezone": window.timezone,
+        "cutoff_s": window.cutoff_s,
+        "drain_s": window.drain_s,
+        "except": sorted(day.isoformat() for day in window.exceptions),
+        "valid_from": window.valid_from and window.valid_from.isoformat(),
+        "valid_until": window.valid_until and window.valid_until.isoformat(),
+    }
+
+
+def window_from(document: Mapping[str, Any]) -> Window:
+    """The window that `window_document` made this of."""
+    first, last = document["valid_from"], document["valid_until"]
+    return Window(
+        name=document["window"],
+        days=frozenset(document["days"]),
+        start=time.fromisoformat(document["start"]),
+        duration_s=document["duration_s"],
+        timezone=document["timezone"],
+        cutoff_s=document["cutoff_s"],
+        drain_s=document["drain_s"],
+        exceptions=frozenset(map(date.fromisoformat, document["except"])),
+        valid_from=date.fromisoformat(first) if first else None,
+        valid_until=date.fromisoformat(last) if last else None,
+    )
 
 
 def parked_document(parked: Parked) -> Document:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
 from gateway.model import (
+    ActivateWhen,
     Alarm,
     AlarmKind,
     Campaign,
@@ -20,6 +21,7 @@ from gateway.model import (
     Job,
     JobState,
     Parked,
+    PausedWhy,
     TransferRecord,
     Tuning,
 )
@@ -53,6 +55,8 @@ _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     CampaignState: CampaignState,
     Delivery: Delivery,
     JobState: JobState,
+    PausedWhy: PausedWhy,
+    ActivateWhen: ActivateWhen,
     tuple[str, ...]: lambda text: tuple(json.loads(text)),
 }
 

@@ -46,6 +46,20 @@ CREATE TABLE campaigns (
   take_over INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   delivery TEXT NOT NULL,
+  window TEXT NOT NULL,
+  activate_when TEXT NOT NULL,
+  activate_window TEXT NOT NULL,
+  activate_at TEXT,
+  approved INTEGER NOT NULL,
+  not_after TEXT,
+  canary INTEGER NOT NULL,
+  canary_soak_s REAL NOT NULL,
+  wave INTEGER NOT NULL,
+  max_failures INTEGER,
+  failures_accepted INTEGER NOT NULL,
+  released INTEGER NOT NULL,
+  paused TEXT,
+  opens_at TEXT,
   state TEXT NOT NULL,
   code TEXT,
   message TEXT NOT NULL,
@@ -62,6 +76,7 @@ CREATE TABLE jobs (
   campaign_id TEXT NOT NULL REFERENCES campaigns (id),
   meter_id TEXT NOT NULL,
   port TEXT NOT NULL,
+  place INTEGER NOT NULL,
   state TEXT NOT NULL,
   code TEXT,
   message TEXT NOT NULL,
@@ -165,4 +180,10 @@ CREATE TABLE tunings (
   under TEXT NOT NULL,
   since TEXT NOT NULL,
   why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Windows that were set here, as JSON; those of the configuration hold before them.
+CREATE TABLE windows (
+  name TEXT PRIMARY KEY,
+  document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

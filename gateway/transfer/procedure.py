@@ -36,6 +36,7 @@ ERASE_TIMEOUT_S = 90.0
 ERASE_POLL_S = 5.0
 REFUSED_VERIFY_TIMEOUT_S = 60.0
 """How long the status may still turn after verify was answered with an error (some meters do, and are fine)."""
+AWAIT_ACTIVATION_S = 60.0
 CONFIRM_POLL_S = 10.0
 UNCERTAIN_POLL_S = 900.0
 UNCERTAIN_TIMEOUT_S = 24 * 3600.0
@@ -353,15 +354,21 @@ def _may_verify_still(goal: Goal, seen: MeterView) -> bool:
 
 
 def _activate(goal: Goal, seen: MeterView) -> Step:
-    """Invariant 6: verified by the meter itself, and by a7 the image that was sent and no other."""
+    """Invariant 6: verified by the meter itself, by a7 the image that was sent and no other, and in its time."""
     if goal.profile.a7 is A7Policy.SKIP:
-        return Activate()
+        return _activate_in_time(seen)
     if seen.activate_info is None:
         return Survey(Item.ACTIVATE_INFO)
     ours = ActivateEntry(goal.image_size, goal.identifier)
     if any(entry != ours for entry in seen.activate_info):
         named = "; ".join(_shown(entry) for entry in seen.activate_info)
         return Failed(Code.T_IDENTIFIER, f"the meter would activate {named}; sent was {_shown(ours)}")
+    return _activate_in_time(seen)
+
+
+def _activate_in_time(seen: MeterView) -> Step:
+    if seen.activation_waits:
+        return Wait(AWAIT_ACTIVATION_S, seen.activation_waits, JobState.AWAITING_ACTIVATION)
     return Activate()
 
 

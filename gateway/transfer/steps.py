@@ -74,6 +74,9 @@ class MeterView:
     conflict: str = ""
     """Why the meter's bitmap does not continue the record; empty: it does, or was not read."""
 
+    activation_waits: str = ""
+    """Why activation may not be ordered now; empty: it may."""
+
     verify_answered: bool = False
     """The last verify was answered, with whatever result: its status decides, it is not sent again."""
     verify_refused: bool = False

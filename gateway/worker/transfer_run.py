@@ -178,6 +178,17 @@ class TransferRun:
         self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
         return step.why
 
+    def hold(self, why: str, *, verified: bool) -> str:
+        """Leave it as it is until its campaign goes on. `verified`: it waits for its activation alone."""
+        state = JobState.AWAITING_ACTIVATION if verified else JobState.WAITING
+        view = self.view
+        known = view.record is not None and view.blocks is not None
+        record = self._with_blocks(view.record.ceiling) if known and view.record else view.record
+        if self.job.state is not JobState.QUEUED:
+            self._save(state=state, code=None, message=why, next_try_at=None, record=record)
+        self._board.drop(("progress", *self.key))
+        return why
+
     def cancel(self, session: Session | None) -> str:
         """Somebody cancelled the campaign, and nothing was activated."""
         self._session = session

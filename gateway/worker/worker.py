@@ -43,12 +43,13 @@ from gateway.store import Store
 from gateway.store.commands import failed
 from gateway.store.documents import time_text
 from gateway.supply.images import ImageStore
-from gateway.transfer import Done, Failed, SendBlock, Survey, Wait
+from gateway.transfer import Done, Enable, Failed, Initiate, SendBlock, Step, Survey, Verify, Wait
 from gateway.worker import order
 from gateway.worker.broadcast import GROUP_REST_S, Broadcasts
 from gateway.worker.contact import Contact
 from gateway.worker.figures import Figures
 from gateway.worker.group import Group
+from gateway.worker.hours import Hours
 from gateway.worker.learning import Learning
 from gateway.worker.lending import Lending
 from gateway.worker.line_watch import LineWatch
@@ -86,6 +87,7 @@ class Worker:
         clock: Clock,
         open_port: Callable[[PortSettings], Port],
         random_octets: Callable[[int], bytes],
+        clock_trusted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
         self._meters = meters
@@ -109,6 +111,7 @@ class Worker:
             figures=self._figures,
             learning=self._learning,
         )
+        self._hours = Hours(store, clock, clock_trusted)
         self._actor = port_actor(settings.name)
         self._bell = board.bell(self._actor)
         self._called = True
@@ -150,6 +153,7 @@ class Worker:
         if self._bell.is_set():
             self._bell.clear()
             self._look = self._called = True
+            self._hours.news()
         if self._called:
             errand = self._store.take_errand(self._settings.name)
             if errand is not None:
@@ -159,6 +163,7 @@ class Worker:
             self._drop_cancelled()
         if self._lending.until_s is not None:
             return self._stay_away(self._lending.until_s)
+        self._hold_closed(now_s)
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
         if now_s >= self._watch.look_at_s or now_s >= self._shared.calm_at_s:
@@ -262,11 +267,15 @@ class Worker:
             job = self._next_job()
             self._queued = None if job is None else self._campaign_of(job)
             if job is None:
-                self._look_at = self._when(self._store.next_due_at(self._settings.name, tuple(self._runs)))
+                self._look_at = self._when(
+                    self._store.next_due_at(self._settings.name, tuple(self._runs), self._hours.may_work)
+                )
         return self._queued
 
     def _next_job(self) -> Job | None:
-        return self._store.due_job(self._settings.name, self._clock.now(), tuple(self._runs))
+        return self._store.due_job(
+            self._settings.name, self._clock.now(), tuple(self._runs), self._hours.may_work
+        )
 
     def _take_job(self) -> TransferRun | None:
         """Begin the next job. One that ends before it began makes room for the next at once."""
@@ -332,6 +341,19 @@ class Worker:
         self._store.save_job(
             replace(job, state=state, code=code, message=message, finished_at=self._clock.now())
         )
+
+    def _hold_closed(self, now_s: float) -> None:
+        """Leave the meters whose campaign may not go on now, at a block boundary and in order."""
+        for job in self._hours.closed((run.job for run in self._runs.values()), now_s):
+            run = self._runs[job.campaign_id, job.meter_id]
+            self._put_aside(run, verified=job.state is JobState.AWAITING_ACTIVATION)
+
+    def _put_aside(self, run: TransferRun, *, verified: bool) -> str:
+        why = self._hours.why_closed(run.job)
+        with contextlib.suppress(StateError):  # the Store has ended it already
+            run.hold(why, verified=verified)
+        self._drop(run)
+        return why
 
     def _drop_cancelled(self) -> None:
         for run in list(self._runs.values()):
@@ -421,12 +443,21 @@ class Worker:
             return error.message
 
     def _try_to_advance(self, run: TransferRun, now_s: float) -> str:
-        meter_id = run.meter.id
         session = self._session_of(run)
-        masters = self._figures.of(meter_id).masters
+        run.view.activation_waits = self._activation_waits(run)
         step = run.decide(now_s)
-        if sentence := self._broadcasts.take(run, step):
-            return sentence
+        return self._leave_to_others(run, step) or self._do(run, step, session, now_s)
+
+    def _leave_to_others(self, run: TransferRun, step: Step) -> str:
+        """What is not done in this run now, and why; empty: it is done."""
+        writes = isinstance(step, Enable | Initiate | SendBlock | Verify)
+        if writes and not self._hours.may_transfer(run.job):
+            return self._put_aside(run, verified=False)  # it was to be activated: its image is gone
+        return self._broadcasts.take(run, step) or ""
+
+    def _do(self, run: TransferRun, step: Step, session: Session | None, now_s: float) -> str:
+        meter_id = run.meter.id
+        masters = self._figures.of(meter_id).masters
         try:
             talks = not isinstance(step, Wait | Done | Failed)
             if session is None and talks:
@@ -470,6 +501,12 @@ class Worker:
     def _learn(self, meter: Meter, session: Session) -> None:
         if self._learning.note_habit(meter, session):
             self._sessions.leave(meter.id)  # to come back with other limits
+
+    def _activation_waits(self, run: TransferRun) -> str:
+        record = run.view.record
+        if record is None or not record.verifies or record.activate_decided:
+            return ""
+        return self._hours.activation_waits(run.job, run.meter.profile)
 
     def _leave_unwanted(self) -> None:
         """Keep the associations of those runs that go on soon."""

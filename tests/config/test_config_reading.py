@@ -191,7 +191,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
 @pytest.mark.parametrize(
     ("section", "path"),
     [
-        ("[windows.night]\nstart = '22:00'", "windows"),
         ("[commands]\nsigned_verbs = ['campaign.submit']", "commands.signed_verbs"),
         ("[firmware]\ntrusted_keys = ['/etc/key.pem']", "firmware.trusted_keys"),
         ("[firmware]\nthreshold = 2", "firmware.threshold"),

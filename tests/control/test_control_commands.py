@@ -177,7 +177,8 @@ def test_only_verbs_that_are_let_in_come_over_mqtt(tmp_path):
     refused(desk.send("meter.list", origin=MQTT), Code.E_AUTH, "meter.list")
     assert desk.send("meter.list").status is DONE
     assert desk.controller.info()["mqtt_verbs"] == [
-        "ping", "campaign.submit", "campaign.get", "campaign.list", "campaign.cancel",
+        "ping", "campaign.submit", "campaign.get", "campaign.list", "campaign.cancel", "campaign.pause",
+        "campaign.resume", "campaign.approve", "campaign.retry",
     ]  # fmt: skip
     desk.close()
 
@@ -443,17 +444,20 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"firmware_object": "1-0:0.2.0"}, Code.E_SCHEMA, "args.firmware_object"),
     ({"firmware_object": "1-0:0.2.0.256"}, Code.E_SCHEMA, "args.firmware_object"),
     ({"take_over": "yes"}, Code.E_SCHEMA, "args.take_over"),
-    ({"window": "night"}, Code.E_SCHEMA, "args.window: not supported yet"),
-    ({"activation": {"when": "manual"}}, Code.E_SCHEMA, "args.activation: not supported yet"),
-    ({"activation": {"when": "immediately", "window": "night"}}, Code.E_SCHEMA, "not supported yet"),
+    ({"window": "night"}, Code.W_NONE, "no window night; known: there is none"),
+    ({"activation": {"when": "window", "window": "dawn"}}, Code.W_NONE, "no window dawn"),
+    ({"activation": {"when": "immediately", "window": "night"}}, Code.E_SCHEMA, "args.activation.window: found one"),
+    ({"activation": {"when": "window"}}, Code.E_SCHEMA, "args.activation: found no 'window'"),
+    ({"activation": {"when": "at"}}, Code.E_SCHEMA, "args.activation: found no 'at'"),
+    ({"activation": {"when": "at", "at": "2099-02-30T00:00:00Z"}}, Code.E_SCHEMA, "no such time"),
+    ({"activation": {"when": "meter"}}, Code.E_SCHEMA, '"meter" is not supported yet'),
     ({"delivery": "broadcast"}, Code.E_SCHEMA, "args.delivery: found meters that can take no broadcast"),
-    ({"canary": 1}, Code.E_SCHEMA, "args.canary: not supported yet"),
-    ({"canary_soak": "24h"}, Code.E_SCHEMA, "args.canary_soak: not supported yet"),
-    ({"wave": 10}, Code.E_SCHEMA, "args.wave: not supported yet"),
-    ({"max_failures": 3}, Code.E_SCHEMA, "args.max_failures: not supported yet"),
+    ({"canary": -1}, Code.E_SCHEMA, "args.canary"),
+    ({"canary_soak": "24h"}, Code.E_SCHEMA, "args.canary_soak: found one without canary"),
+    ({"canary": 1, "canary_soak": "91d"}, Code.E_SCHEMA, "at most 90d"),
     ({"priority": 10}, Code.E_SCHEMA, "args.priority: "),
     ({"priority": -1}, Code.E_SCHEMA, "args.priority: "),
-    ({"not_after": "2026-12-31T00:00:00Z"}, Code.E_SCHEMA, "args.not_after: not supported yet"),
+    ({"not_after": "2020-12-31T00:00:00Z"}, Code.E_SCHEMA, "args.not_after: found a time that has passed"),
     ({"dry_run": True}, Code.E_SCHEMA, "args.dry_run: not supported yet"),
     ({"nonsense": 1}, Code.E_SCHEMA, "nonsense"),
 ])  # fmt: skip

@@ -220,11 +220,14 @@ def command(clock: VirtualClock, verb: str = "campaign.submit", **changes: Any) 
 
 
 def campaign(clock: VirtualClock, *meters: str, id: str = "fw-1", **changes: Any) -> Campaign:  # noqa: A002 (the field's name)
-    return Campaign(id, SHA256, b"X3-4.1.7", meters or ("MTR1",), clock.now(), url=URL, **changes)
+    meters = meters or ("MTR1",)
+    return Campaign(
+        id, SHA256, b"X3-4.1.7", meters, clock.now(), url=URL, **{"released": len(meters), **changes}
+    )
 
 
 def jobs_of(order_: Campaign, port: str = "rs485-1") -> list[Job]:
-    return [Job(order_.id, meter, port) for meter in order_.meters]
+    return [Job(order_.id, meter, port, place) for place, meter in enumerate(order_.meters)]
 
 
 def short(topic: str) -> str:

@@ -26,7 +26,8 @@ from typing import Any
 
 from support.sim_broker import SimBroker
 
-from gateway.board import SUPPLIER, UPLINK, Board, port_actor
+from gateway.board import CONDUCTOR, SUPPLIER, UPLINK, Board, port_actor
+from gateway.conductor import Conductor
 from gateway.control.commands import Controller, Origin, OriginKind
 from gateway.errors import GatewayError
 from gateway.model import (
@@ -45,6 +46,7 @@ from gateway.model import (
     Reply,
     StepReport,
     Trust,
+    Window,
 )
 from gateway.simulator import (
     NONE,
@@ -197,6 +199,7 @@ class World:
         heads: Mapping[str, Head] = MappingProxyType({}),
         start: datetime = EPOCH,
         device: str = "sim",
+        windows: Mapping[str, Window] = MappingProxyType({}),
     ) -> None:
         """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
         each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
@@ -204,6 +207,8 @@ class World:
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
+        self.windows = windows
+        self.clock_state = "synced"
         self.power = Power(power_fails_at, disk_full_at)
         self.escaped: list[GatewayError] = []
         self._said: deque[tuple[float, str, str]] = deque(maxlen=2000)
@@ -217,7 +222,8 @@ class World:
         self._shared = _ActingClock()
         self._now_s = 0.0
         self._clocks = {
-            name: VirtualClock(start) for name in (UPLINK, SUPPLIER, *{meter.port for meter in meters})
+            name: VirtualClock(start)
+            for name in (UPLINK, SUPPLIER, CONDUCTOR, *{meter.port for meter in meters})
         }
         self.broker = SimBroker(self._clocks[UPLINK], chance, loses=broker_loses)
         self.meters: dict[str, VirtualMeter] = {
@@ -393,6 +399,7 @@ class World:
         self.store = _FragileStore(
             self._directory, gateway_id="gw-sim", root="mgw/v1", clock=clock, board=board
         )
+        self.store.use_windows(self.windows)
         self.store.name_keys(self.config.keys, SYSTEM_TITLE)
         self.store.power = self.power
         self.store.fail_running_errands()
@@ -400,7 +407,7 @@ class World:
         self.store.unpark_changed({meter.id: config.keys[meter.id] for meter in config.meters})
         self._controller = controller = Controller(
             config=config, store=self.store, images=images, board=board, clock=clock,
-            version="0", clock_state=lambda: "synced", reload=lambda: None,
+            version="0", clock_state=lambda: self.clock_state, reload=lambda: None,
         )  # fmt: skip
         assert config.mqtt is not None
         uplink = Uplink(
@@ -411,9 +418,13 @@ class World:
         supplier = Supplier(
             self.store, images, config.firmware, self._clocks[SUPPLIER], board, fetch=self._fetch
         )
+        conductor = Conductor(
+            self.store, self._clocks[CONDUCTOR], board, clock_trusted=self._clock_is_trusted
+        )
         self._actors = [
             _Actor(UPLINK, self._clocks[UPLINK], uplink.step, board.bell(UPLINK)),
             _Actor(SUPPLIER, self._clocks[SUPPLIER], supplier.step, board.bell(SUPPLIER)),
+            _Actor(CONDUCTOR, self._clocks[CONDUCTOR], conductor.step, board.bell(CONDUCTOR)),
         ]
         self._workers: dict[str, Worker] = {}
         for port in config.ports:
@@ -421,11 +432,14 @@ class World:
                 port, meters={meter.id: meter for meter in config.meters}, keys=config.keys,
                 system_title=SYSTEM_TITLE, store=self.store, images=images, board=board,
                 clock=self._clocks[port.name], open_port=lambda port: self.lines[port.name].reopen(),
-                random_octets=self._chance.randbytes,
+                random_octets=self._chance.randbytes, clock_trusted=self._clock_is_trusted,
             )  # fmt: skip
             self._actors.append(
                 _Actor(port.name, self._clocks[port.name], worker.step, board.bell(port_actor(port.name)))
             )
+
+    def _clock_is_trusted(self) -> bool:
+        return self.clock_state == "synced"
 
     def _fetch(
         self, url: str, images: ImageStore, *, sha256: str, size: int | None, settings: object, stop: object

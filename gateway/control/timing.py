@@ -1,0 +1,92 @@
+"""When an order may be carried out: from the arguments of `campaign.submit` and `window.set` to windows and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.config import read_duration_s, read_window
+from gateway.errors import ConfigError, SchemaError, WindowError
+from gateway.model import ActivateWhen, Window
+from gateway.plan.gate import ever_opens
+from gateway.plan.windows import current_or_following
+
+LONGEST_SOAK_S = 90 * 86400.0
+
+
+def read_timing(
+    args: Mapping[str, Any], windows: Mapping[str, Window], now: datetime, *, clock_trusted: bool
+) -> dict[str, Any]:
+    """The fields of a Campaign that say when. Raises SchemaError, and WindowError for a window that is not known or
+    does not open in time; without a trusted clock nobody knows that."""
+    activation = args.get("activation", {"when": ActivateWhen.IMMEDIATELY})
+    if activation["when"] == "meter":
+        raise SchemaError('args.activation.when: "meter" is not supported yet')
+    when = ActivateWhen(activation["when"])
+    _check_named(activation, "window", needed=when is ActivateWhen.WINDOW)
+    _check_named(activation, "at", needed=when is ActivateWhen.AT)
+    timing: dict[str, Any] = {
+        "window": args.get("window", ""),
+        "activate_when": when,
+        "activate_window": activation.get("window", ""),
+        "activate_at": _moment(activation.get("at")),
+        "not_after": _moment(args.get("not_after")),
+        "canary": args.get("canary", 0),
+        "canary_soak_s": read_duration_s(args["canary_soak"]) if "canary_soak" in args else 0.0,
+        "wave": args.get("wave", 0),
+        "max_failures": args.get("max_failures"),
+    }
+    if timing["canary_soak_s"] > LONGEST_SOAK_S:
+        raise SchemaError(f"args.canary_soak: found {args['canary_soak']}, expected at most 90d")
+    if "canary_soak" in args and not timing["canary"]:
+        raise SchemaError("args.canary_soak: found one without canary, expected both")
+    _check_times(timing, windows, now, clock_trusted=clock_trusted)
+    return timing
+
+
+def read_window_args(args: Mapping[str, Any], *, timezone: str) -> Window:
+    """The window that `window.set` describes, in the words of the configuration. Raises SchemaError."""
+    settings = {key: value for key, value in args.items() if key != "window"}
+    try:
+        return read_window(args["window"], settings, timezone=timezone)
+    except ConfigError as error:
+        raise SchemaError("; ".join(error.mistakes)) from None
+
+
+def _check_named(activation: Mapping[str, Any], key: str, *, needed: bool) -> None:
+    when = activation["when"]
+    if needed and key not in activation:
+        raise SchemaError(f'args.activation: found no {key!r}, expected one for when = "{when}"')
+    if not needed and key in activation:
+        raise SchemaError(f'args.activation.{key}: found one, expected none for when = "{when}"')
+
+
+def _check_times(
+    timing: Mapping[str, Any], windows: Mapping[str, Window], now: datetime, *, clock_trusted: bool
+) -> None:
+    not_after, at = timing["not_after"], timing["activate_at"]
+    for key, name in (("window", timing["window"]), ("activation.window", timing["activate_window"])):
+        if name and name not in windows:
+            known = ", ".join(sorted(windows)) or "there is none"
+            raise WindowError(f"args.{key}: no window {name}; known: {known}")
+    if not clock_trusted:
+        return
+    if not_after is not None and not_after <= now:
+        raise SchemaError("args.not_after: found a time that has passed")
+    if at is not None and not_after is not None and at >= not_after:
+        raise SchemaError("args.activation.at: found a time that is not before not_after")
+    for name in filter(None, (timing["window"], timing["activate_window"])):
+        if not ever_opens(windows[name], now, not_after):
+            opening = current_or_following(windows[name], now)
+            ends = "never opens again" if opening is None else f"opens at {opening.start}, after not_after"
+            raise WindowError(f"window {name} {ends}")
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise SchemaError(f"{text!r}: no such time") from None

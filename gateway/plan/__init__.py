@@ -1,0 +1,1 @@
+"""PURE: when, and who? Maintenance windows over time zones."""
