@@ -17,9 +17,12 @@ from gateway.wire import apdu, broadcast
 from gateway.wire.hdlc import Address
 from gateway.worker.transfer_run import TransferRun
 
-COUNTER_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 """This was written later: a clock that says less was never set, and neither was one that is behind the order."""
+
+COUNTERS_PER_S = 8
+"""How fast the first counter of a broadcast key grows with the time of day: faster than a bus at 9600 baud takes
+frames, and slow enough for 17 years in 32 bits."""
 
 RunKey = tuple[str, str]
 
@@ -148,15 +151,16 @@ class BroadcastKeys:
         return ""
 
     def _counters(self, group: Group) -> Counters | None:
-        """Of the broadcast key, which no meter tells. In each process it begins at the whole seconds since 2020 where
-        that is above what is stored: a state that was lost, or is an old copy, leads back to no counter that was used,
-        as long as fewer frames than one a second were sent since the key was first used. None: neither is known."""
+        """Of the broadcast key, which no meter tells. In each process it begins at the eighths of a second since 2026
+        where that is above what is stored: a state that was lost, or is an old copy, leads back to no counter that was
+        used, as long as fewer than COUNTERS_PER_S frames a second were sent since the key was first used. None: neither
+        is known."""
         name = key_name(group.key.broadcast_key, self._title)
         if name not in self._seeded:
             now = self._clock.now()
             if now >= group.ordered_at:
-                seconds = int((now - COUNTER_EPOCH).total_seconds())
-                self._store.seed_broadcast_counter(name, seconds, port=self._port)
+                first = int((now - EARLIEST).total_seconds() * COUNTERS_PER_S)
+                self._store.seed_broadcast_counter(name, first, port=self._port)
                 self._seeded.add(name)
         if name not in self._known and self._store.counter(name) is not None:
             self._known[name] = Counters(lambda count: self._store.reserve_counters(name, count))

@@ -104,7 +104,10 @@ def test_a_wrong_envelope_is_refused_under_its_own_id(desk, change, message):
     assert reply.cmd_id == envelope["cmd_id"]
 
 
-@pytest.mark.parametrize("cmd_id", [None, 7, "", "fw-1", f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}"])
+A_UUID = "6f1c1f0e-5f0b-4b8e-9a55-0b8f5b0a8f11"
+
+
+@pytest.mark.parametrize("cmd_id", [None, 7, "", "fw-1", f"{A_UUID}\n", f"{{{A_UUID}}}"])
 def test_an_id_that_is_no_uuid_is_not_given_back(desk, cmd_id):
     reply = desk.send("ping", cmd_id=cmd_id)
     refused(reply, Code.E_SCHEMA, "cmd_id")

@@ -560,11 +560,11 @@ def test_a_probe_is_answered_between_two_blocks(disk):
 
 
 def test_the_counter_of_the_broadcast_key_begins_at_the_time_of_day(disk):
-    world = World(disk(), bus(3), image_size=IMAGE_SIZE)
+    world = World(disk(), bus(3), image_size=IMAGE_SIZE, start=datetime_of(2027))
     run(world)
     used = world.meters["MTR0"].counters.broadcast
-    seconds = int((world.now - datetime_of(2020)).total_seconds())
-    assert seconds - 3600 < used < seconds + 3600
+    eighths = 8 * (world.now - datetime_of(2026)).total_seconds()
+    assert eighths - 8 * 3600 < used < eighths
     events = [event for event in world.broker.documents("mgw/v1/gw-sim/event") if event["kind"] == "counter"]
     assert sum("broadcast key" in event["message"] for event in events) == 1
 
