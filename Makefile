@@ -24,6 +24,9 @@ PYTHON ?= python3
 export PIP_RETRIES ?= 10
 export PIP_DEFAULT_TIMEOUT ?= 60
 
+# Tests that wait for real lines and brokers leave the cores to others.
+SIDE_BY_SIDE ?= --numprocesses=4 --dist=loadscope
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -41,7 +44,7 @@ style: venv
 
 test-newest: venv
 	$(BIN)/python tests/support/broker.py
-	$(BIN)/pytest
+	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 # The libraries of each Debian that is supported, beside the newest ones of $(VENV). Those of Debian 12 run on its own
 # Python only; those of Debian 13, whose own is 3.13, on 3.11 and 3.12 as well. Without a Python for it a set is left
@@ -57,7 +60,7 @@ test-debian: $(DEBIANS:%=test-%)
 test-debian12 test-debian13: test-%: build/%/.installed
 	@echo "the libraries of $*, on $$(build/$*/bin/python --version):"
 	build/$*/bin/python tests/support/broker.py
-	build/$*/bin/pytest
+	build/$*/bin/pytest $(SIDE_BY_SIDE)
 
 demo: venv
 	broker="$$($(BIN)/python tests/support/broker.py)" && $(BIN)/meter-gateway demo --broker-binary "$$broker"
