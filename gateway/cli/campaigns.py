@@ -6,37 +6,19 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from gateway.cli.client import Client, Document
+from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import counts, safe, say_json, table
+from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import job_sentence, watch_campaign
-from gateway.model import Delivery
-
-C = TypeVar("C", bound=Callable[..., Any])
+from gateway.cli.windows import moment, state_of, waits_for
+from gateway.model import ActivateWhen
 
 _ID_LIMIT = 64
-
-
-def _order_options(command: C) -> C:
-    for option in (
-        click.option(
-            "--priority", type=click.IntRange(0, 9), help="The line serves higher ones first; default: 5."
-        ),
-        click.option(
-            "--delivery",
-            type=click.Choice([*Delivery]),
-            help="How blocks go to the meters; default: unicast.",
-        ),
-        click.option("--take-over", is_flag=True, help="Go on even where somebody else began a transfer."),
-        click.option("--firmware-object", help="Where the version is read, e.g. 1-1:0.2.0.255."),
-        click.option("--expect-version", help="What the meter must report afterwards."),
-    ):
-        command = option(command)
-    return command
 
 
 # -- image ----------------------------------------------------------------------------------------------------
@@ -80,7 +62,7 @@ def _add(client: Client, file: Path) -> Document:
     "--identifier",
     help="What the meter is told the image is called, text or hex:...; default: FILE's name without its suffix.",
 )
-@_order_options
+@order_options
 @shared_options
 @click.pass_obj
 def update(desk: Desk, /, meter: str, file: Path, identifier: str | None, **order: Any) -> int:
@@ -93,15 +75,10 @@ def update(desk: Desk, /, meter: str, file: Path, identifier: str | None, **orde
             "image": {"sha256": stored["sha256"], "size": stored["size"]},
             "identifier": identifier or file.stem,
             "targets": [meter],
-            **_given(order),
+            **given(order),
         }
         client.ask("campaign.submit", args)
     return watch_campaign(desk, campaign_id)
-
-
-def _given(order: dict[str, Any]) -> dict[str, Any]:
-    """Options that were named; a flag, where it is set."""
-    return {key: value for key, value in order.items() if value is not None and value is not False}
 
 
 # -- campaign -------------------------------------------------------------------------------------------------
@@ -123,7 +100,8 @@ def campaign() -> None:
 @click.option("--profile", help="Instead of meters: all meters with this profile.")
 @click.option("--all", "everyone", is_flag=True, help="Instead of meters: all meters.")
 @click.option("--watch", "watching", is_flag=True, help="Stay and watch it to its end.")
-@_order_options
+@order_options
+@group_options
 @shared_options
 @click.pass_obj
 def submit(
@@ -143,18 +121,20 @@ def submit(
     **order: Any,
 ) -> int:
     """Order an update of some meters."""
-    chosen: list[Any] = [list(meters), {"port": port}, {"profile": profile}, "all"]
-    given = [
-        target for target, is_given in zip(chosen, (meters, port, profile, everyone), strict=True) if is_given
+    targets: list[Any] = [list(meters), {"port": port}, {"profile": profile}, "all"]
+    named = [
+        target
+        for target, is_named in zip(targets, (meters, port, profile, everyone), strict=True)
+        if is_named
     ]
-    if len(given) != 1:
+    if len(named) != 1:
         raise click.UsageError("Name the meters in one way: --meter (repeated), --port, --profile or --all.")
     args = {
         "campaign_id": campaign_id,
-        "image": {"sha256": sha256, **_given({"url": url, "size": size})},
+        "image": {"sha256": sha256, **given({"url": url, "size": size})},
         "identifier": identifier,
-        "targets": given[0],
-        **_given(order),
+        "targets": named[0],
+        **given(order),
     }
     with desk.connect() as client:
         reply = client.ask("campaign.submit", args)
@@ -176,12 +156,10 @@ def ls(desk: Desk) -> None:
     with desk.connect() as client:
         reply = client.ask("campaign.list")
     rows = [
-        (one["campaign_id"], one["state"], counts(one["counts"]), one["created_at"], one["code"] or "")
+        (one["campaign_id"], state_of(one), counts(one["counts"]), one["created_at"], waits_for(one))
         for one in reply["data"]["campaigns"]
     ]
-    _report(
-        desk, reply, table(rows, head=("CAMPAIGN", "STATE", "METERS", "CREATED", "CODE")) or "no campaigns"
-    )
+    _report(desk, reply, table(rows, head=("CAMPAIGN", "STATE", "METERS", "CREATED", "")) or "no campaigns")
 
 
 @campaign.command("show")
@@ -198,24 +176,54 @@ def show(desk: Desk, campaign_id: str) -> None:
 def _campaign_text(one: Document, jobs: list[Document]) -> str:
     facts = [
         ("campaign", one["campaign_id"]),
-        ("state", one["state"]),
+        ("state", state_of(one)),
+        ("waits", waits_for(one) if one["paused"] else ""),
         ("meters", counts(one["counts"])),
         ("image", f"{one['image']['sha256']} ({one['image']['size'] or '?'} bytes)"),
         ("from", one["image"]["url"] or "stored here"),
         ("identifier", one["identifier"]),
         ("expected", one["expect_version"] or "a version that differs"),
         ("delivery", one["delivery"]),
+        ("window", one["window"] or "at any time"),
+        ("activation", _activation(one["activation"])),
+        ("order", _turns(one)),
+        ("not after", one["not_after"]),
         ("created", one["created_at"]),
         ("finished", one["finished_at"] or "-"),
     ]
     if one["code"]:
         facts += [("code", f"{one['code']}: {one['message']}"), ("advice", one["advice"])]
-    lines = [table(facts), "", table([_job_row(job) for job in jobs])]
+    lines = [table([fact for fact in facts if fact[1]]), "", table([_job_row(job) for job in jobs])]
     for job in jobs:
         if job["advice"]:
             lines += ["", f"{job['meter']}: {job['advice']}"]
             lines += [f"  {safe(job['detail'])}"] if job["detail"] else []
     return "\n".join(lines)
+
+
+def _activation(activation: Document) -> str:
+    match activation["when"]:
+        case ActivateWhen.WINDOW:
+            return f"in window {activation['window']}"
+        case ActivateWhen.AT:
+            return f"from {moment(activation['at'])} on"
+        case ActivateWhen.MANUAL:
+            return "manual, " + ("approved" if activation["approved"] else "not approved yet")
+        case when:
+            return str(when)
+
+
+def _turns(one: Document) -> str:
+    """Who goes when, where not all go at once."""
+    words = []
+    if one["canary"]:
+        soak = f" and {duration(one['canary_soak_s'])} of soak" if one["canary_soak_s"] else ""
+        words.append(f"{one['canary']} first{soak}")
+    if one["wave"]:
+        words.append(f"{one['wave']} at a time")
+    if one["max_failures"] is not None:
+        words.append(f"at most {one['max_failures']} failures")
+    return ", ".join(words)
 
 
 def _job_row(job: Document) -> tuple[str, ...]:
@@ -231,15 +239,35 @@ def watch(desk: Desk, campaign_id: str) -> int:
     return watch_campaign(desk, campaign_id)
 
 
-@campaign.command("cancel")
-@click.argument("campaign_id")
-@shared_options
-@click.pass_obj
-def cancel(desk: Desk, campaign_id: str) -> None:
-    """Stop a campaign; a meter that is activating already goes on to its end."""
-    with desk.connect() as client:
-        reply = client.ask("campaign.cancel", {"campaign_id": campaign_id})
-    _report(desk, reply, reply["message"] or f"campaign {campaign_id}: {reply['status']}")
+def _ordering(name: str, what: str, become: Callable[[Document], str]) -> None:
+    """A subcommand that orders something of one campaign; `become` says what became of it."""
+
+    @campaign.command(name, help=what)
+    @click.argument("campaign_id")
+    @shared_options
+    @click.pass_obj
+    def order(desk: Desk, campaign_id: str) -> None:
+        with desk.connect() as client:
+            reply = client.ask(f"campaign.{name}", {"campaign_id": campaign_id})
+        _report(desk, reply, f"campaign {safe(campaign_id)}: {become(reply['data'])}")
+
+
+_ordering("pause", "Stop at a block boundary, until it is resumed.", state_of)
+_ordering("resume", "Go on after a pause, and bear with the meters that have failed so far.", state_of)
+_ordering(
+    "approve",
+    "Let the meters that verified the image run it (--activate manual).",
+    lambda _: "activation is approved",
+)
+_ordering(
+    "retry", "Try the meters that failed again, as long as the campaign goes on.",
+    lambda data: f"tries again: {', '.join(data['meters'])}",
+)  # fmt: skip
+_ordering(
+    "cancel",
+    "Stop a campaign; a meter that is activating already goes on to its end.",
+    lambda data: data["state"],
+)
 
 
 def _report(desk: Desk, reply: Document, text: str) -> None:

@@ -60,6 +60,7 @@ _COMMANDS = {
     "image": "gateway.cli.campaigns:image",
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",
+    "window": "gateway.cli.windows:window",
     "simulate": "gateway.cli.simulate:simulate",
     "demo": "gateway.cli.demo:demo",
 }

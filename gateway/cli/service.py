@@ -13,6 +13,7 @@ import click
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, say_json, table
+from gateway.cli.windows import state_of, waits_for, windows_table
 from gateway.model import TERMINAL_CAMPAIGN
 
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
@@ -58,12 +59,13 @@ def status(desk: Desk) -> None:
     with desk.connect() as client:
         looks = {
             verb: client.ask(verb)["data"]
-            for verb in ("info.get", "port.list", "meter.list", "campaign.list")
+            for verb in ("info.get", "port.list", "meter.list", "campaign.list", "window.list")
         }
     info, meters = looks["info.get"], looks["meter.list"]["meters"]
     ports, campaigns = looks["port.list"]["ports"], looks["campaign.list"]["campaigns"]
+    windows = looks["window.list"]
     if desk.as_json:
-        say_json({"info": info, "ports": ports, "meters": meters, "campaigns": campaigns})
+        say_json({"info": info, "ports": ports, "meters": meters, "campaigns": campaigns, **windows})
         return
     now = info["now"]
     facts = [
@@ -78,6 +80,7 @@ def status(desk: Desk) -> None:
         table(facts),
         table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS", "BUSY", "TROUBLE")),
         table([_campaign(one) for one in open_ones], head=("CAMPAIGN", "STATE", "METERS", "")),
+        windows_table(windows),
         _parked(meters),
         table([(name, alarm["message"]) for name, alarm in now["alarms"].items()], head=("ALARM", ""))
         or "no alarms",
@@ -119,8 +122,7 @@ def _trouble(port: Document, figures: Document | None) -> str:
 
 
 def _campaign(one: Document) -> tuple[object, ...]:
-    why = f"{one['code']}: {one['message']}" if one["code"] else one["message"]
-    return one["campaign_id"], one["state"], counts(one["counts"]), why
+    return one["campaign_id"], state_of(one), counts(one["counts"]), waits_for(one)
 
 
 def _parked(meters: list[Document]) -> str:

@@ -17,6 +17,7 @@ import click
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, duration, safe, say_json
+from gateway.cli.windows import state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
 
 _LOOK_EVERY_S = 0.5
@@ -142,7 +143,9 @@ class Lines:
     def show(self, campaign: Document, jobs: list[Document]) -> None:
         name = f"campaign {campaign['campaign_id']}"
         if campaign["state"] not in _ENDED:
-            self._say_once(name, campaign["state"], f"{name}: {campaign['state']}")
+            told = (campaign["state"], campaign["paused"], campaign["opens_at"])
+            words = [state_of(campaign), waits_for(campaign) if campaign["paused"] else ""]
+            self._say_once(name, told, f"{name}: {', '.join(filter(None, words))}")
         for job in jobs:
             tenth = _percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
             told = (job["state"], tenth, job["code"])
@@ -204,7 +207,9 @@ def _bars() -> Iterator[View]:
         class Bars:
             def show(self, campaign: Document, jobs: list[Document]) -> None:
                 ended = sum(job["state"] in _ENDED_JOB for job in jobs)
-                words = f"{campaign['state']}, {counts(campaign['counts'])}"
+                words = f"{state_of(campaign)}, {counts(campaign['counts'])}"
+                if campaign["paused"]:
+                    words += f", {waits_for(campaign)}"
                 bar(campaign["campaign_id"], ended, len(jobs), words, visible=True)
                 for job in jobs:
                     at_work = job["state"] not in _ENDED_JOB and job["state"] != JobState.QUEUED

@@ -263,7 +263,7 @@ class Verbs:
             {**window_document(window), **_opening(window, now, clock_trusted=trusted)}
             for _, window in sorted(self._store.windows().items())
         ]
-        return _done(command, {"windows": windows})
+        return _done(command, {"windows": windows, "clock_trusted": trusted})
 
     def window_set(self, command: Command, _descriptor: int | None) -> Reply:
         window = read_window_args(command.args, timezone=self.config.gateway.timezone)

@@ -104,6 +104,7 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
             "approved": campaign.approved,
         },
         "canary": campaign.canary,
+        "canary_soak_s": campaign.canary_soak_s,
         "wave": campaign.wave,
         "max_failures": campaign.max_failures,
         "not_after": time_text(campaign.not_after),
