@@ -456,6 +456,10 @@ class Job:
     blocks_resent: int = 0
     blocks_broadcast: int = 0
     """Of those sent, how many went to others with the same frame."""
+    bytes_sent: int = 0
+    """Octets of blocks sent, those sent again included."""
+    transfer_s: float = 0.0
+    """So long the line was at work on these blocks, their acknowledgements included."""
     delivery: str = ""
     """How it is served: "unicast" or "broadcast", and why or how far; empty until blocks go."""
     version_before: str = ""

@@ -12,6 +12,7 @@ import click
 
 from gateway.cli.client import Client, Document
 from gateway.cli.order_options import given, group_options, order_options
+from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import job_sentence, watch_campaign
@@ -87,6 +88,9 @@ def update(desk: Desk, /, meter: str, file: Path, identifier: str | None, **orde
 @click.group()
 def campaign() -> None:
     """Orders: one image into some meters."""
+
+
+campaign.add_command(report)
 
 
 @campaign.command("submit")

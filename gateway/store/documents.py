@@ -135,6 +135,8 @@ def job_document(job: Job, *, ts: datetime) -> Document:
         "blocks_sent": job.blocks_sent,
         "blocks_resent": job.blocks_resent,
         "blocks_broadcast": job.blocks_broadcast,
+        "bytes_sent": job.bytes_sent,
+        "transfer_s": round(job.transfer_s, 3),
         "delivery": job.delivery,
         "version_before": job.version_before,
         "version_after": job.version_after,

@@ -88,6 +88,8 @@ CREATE TABLE jobs (
   blocks_sent INTEGER NOT NULL,
   blocks_resent INTEGER NOT NULL,
   blocks_broadcast INTEGER NOT NULL,
+  bytes_sent INTEGER NOT NULL,
+  transfer_s REAL NOT NULL,
   delivery TEXT NOT NULL,
   version_before TEXT NOT NULL,
   version_after TEXT NOT NULL,

@@ -20,6 +20,10 @@ class BlockCount:
         self._sent = job.blocks_sent
         self._resent = job.blocks_resent
         self._broadcast = job.blocks_broadcast
+        self._bytes_sent = job.bytes_sent
+        self._transfer_s = job.transfer_s
+        self._round_since: float | None = None
+        """When the first block of a broadcast that goes on left for it."""
         self._before = BlockSet(0)
         """What was sent since initiate."""
         self._rate_blocks = 0
@@ -29,27 +33,42 @@ class BlockCount:
         """The meter was initiated for `total` blocks; `sent`: a bitmap of what it was sent since."""
         self._before = BlockSet(total, sent)
 
-    def note(self, number: int, now_s: float, *, broadcast: bool = False) -> None:
-        """A block went to the meter, and to others with it: `broadcast`."""
+    def note(
+        self, number: int, now_s: float, *, octets: int, took_s: float = 0.0, broadcast: bool = False
+    ) -> None:
+        """A block of so many octets went to the meter, which took the line so long; to others with it: `broadcast`,
+        whose time is counted by the round."""
         if not self._rate_blocks:
             self._rate_since = now_s
         self._rate_blocks += 1
         self._sent += 1
         self._broadcast += broadcast
+        self._bytes_sent += octets
+        self._transfer_s += took_s
+        if broadcast and self._round_since is None:
+            self._round_since = now_s
         self._resent += number in self._before
         self._before.add(number)
+
+    def end_round(self) -> None:
+        """No block of this broadcast goes any more until the meter was looked at."""
+        if self._round_since is not None:
+            self._transfer_s += self._clock.monotonic() - self._round_since
+            self._round_since = None
 
     def within(self, seconds: float) -> int:
         """How many blocks go in that time, as it went so far; 0: nobody knows."""
         elapsed_s = self._clock.monotonic() - self._rate_since
         return int(self._rate_blocks / elapsed_s * seconds) if self._rate_blocks and elapsed_s > 0 else 0
 
-    def fields(self) -> dict[str, int]:
+    def fields(self) -> dict[str, int | float]:
         """Of the job."""
         return {
             "blocks_sent": self._sent,
             "blocks_resent": self._resent,
             "blocks_broadcast": self._broadcast,
+            "bytes_sent": self._bytes_sent,
+            "transfer_s": self._transfer_s,
         }
 
     def tell(self, job: Job, now_s: float, *, done: int, block_size: int) -> None:

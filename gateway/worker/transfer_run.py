@@ -232,11 +232,12 @@ class TransferRun:
         assert self.view.record is not None
         self.overhears(number)
         now_s = self.view.now_s = self._clock.monotonic()
-        self._count.note(number, now_s, broadcast=True)
+        self._count.note(number, now_s, octets=self._block_octets(number), broadcast=True)
         self._count.tell(self.job, now_s, done=done, block_size=self.view.record.block_size)
 
     def look_again(self) -> None:
         """Only its bitmap knows what the meter took."""
+        self._count.end_round()
         self.view.blocks = None
         self.view.swept = False
         self.wake_at = self._clock.monotonic()
@@ -378,13 +379,15 @@ class TransferRun:
             block = block.ljust(record.block_size, b"\0")
         if view.sent is not None:
             view.sent.add(number)
+        begun_s = self._clock.monotonic()
         result = session.send_block(number, block)
         if result:
             return self._block_refused(number, result)
+        took_s = self._clock.monotonic() - begun_s
         view.blocks.add(number)
         view.swept = False
         self._busy_blocks = 0
-        self._count.note(number, now_s)
+        self._count.note(number, now_s, octets=len(block), took_s=took_s)
         self._count.tell(self.job, now_s, done=view.blocks.count, block_size=record.block_size)
         return "sent a block"
 
@@ -506,6 +509,12 @@ class TransferRun:
         changes.setdefault("started_at", self.job.started_at or self._clock.now())
         changes |= self._count.fields()
         self.job = self._store.save_job(replace(self.job, **changes))
+
+    def _block_octets(self, number: int) -> int:
+        """The last block is what is left, unless it is padded."""
+        assert self.view.record is not None
+        size = self.view.record.block_size
+        return size if self.meter.profile.pad_last_block else min(size, len(self.image) - number * size)
 
     def _progressed(self) -> None:
         self.job = replace(self.job, tries=0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.orders import update_all
 from support.patience import eventually
 from support.running import NEW, OLD, RunningGateway
 
 from gateway.cli import main
+from gateway.cli.client import Client
 
 NEVER_SOON = datetime.now(UTC) + timedelta(hours=6)
 WINDOWS = {
@@ -227,3 +231,89 @@ def test_words_that_mean_nothing_are_wrong_usage(type_in, options):
     order = ("--id", "c", "--sha256", "0" * 64, "--identifier", "x", "--all")
     status, _, err = type_in("campaign", "submit", *order, *options)
     assert (status, "Error: Invalid value" in err) == (2, True), err
+
+
+# -- what became of it ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def over(tmp_path_factory):
+    """A gateway with a campaign that has ended: two meters updated, one locked, at 115200 baud."""
+    directory = tmp_path_factory.mktemp("over")
+    changes = {1: {"transfer_enabled": False}, 2: {"version": "=1+1"}}
+    running = RunningGateway(directory, meters=3, baud=115200, changes=changes)
+    here = ("--config", str(running.config))
+    file = directory / "FW.bin"
+    file.write_bytes(os.urandom(5000))
+    try:
+        running.start()
+        with Client(running.socket) as client, file.open("rb") as opened:
+            digest = client.ask("image.add", file=opened.fileno())["data"]["sha256"]
+            client.ask("campaign.submit", update_all("c", digest))
+        assert main(["campaign", "watch", "c", *here]) == 1
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def report(over, capsys):
+    def run(*options: str) -> tuple[int, str, str]:
+        status = main(["campaign", "report", "c", *options, "--config", str(over.config)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def test_a_report_says_of_every_meter_what_became_of_it(report):
+    status, out, _ = report("--json")
+    document = json.loads(out)
+    assert (status, document["ended"], document["campaign"]["state"]) == (0, True, "partial")
+    one, locked, other = document["meters"]
+    assert (one["state"], one["version_before"], one["version_after"]) == ("updated", OLD, NEW)
+    assert one["started_at"] < one["activated_at"] < one["finished_at"]
+    assert one["bytes_sent"] == 5000
+    assert (one["blocks_sent"], one["blocks_resent"]) == (one["blocks_total"], 0)
+    assert one["bytes_per_s"] == round(5000 / one["transfer_s"], 1)
+    assert 100 < one["bytes_per_s"] < 11520, "slower than the line, which takes 10 bits for an octet"
+    assert one["delivery"] == "unicast"
+    assert (locked["state"], locked["code"], locked["bytes_per_s"]) == ("failed", "T_DISABLED", None)
+    assert "enable it in the meter" in locked["advice"]
+    totals = document["totals"]
+    assert (totals["meters"], totals["bytes_sent"]) == (3, 10_000)
+    assert totals["blocks_sent"] == one["blocks_sent"] + other["blocks_sent"]
+    assert totals["started_at"] == min(meter["started_at"] for meter in document["meters"])
+
+
+def test_a_report_for_a_spreadsheet_has_a_line_for_each_meter_and_no_formula(report):
+    status, out, _ = report("--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (status, [row["state"] for row in rows]) == (0, ["updated", "failed", "updated"])
+    assert {row["campaign_id"] for row in rows} == {"c"}
+    assert rows[0]["version_after"] == NEW
+    assert rows[1]["code"] == "T_DISABLED"
+    assert rows[2]["version_before"] == "'=1+1"
+
+
+def test_a_report_is_a_page_to_read(report):
+    status, out, _ = report()
+    assert (status, report("--text")) == (0, (0, out, ""))
+    assert out.startswith("Campaign c: partial, 1 failed, 2 updated\n")
+    assert "10000 bytes in " in out
+    assert f"{OLD} -> {NEW}" in out
+    assert "MTR0002: T_DISABLED: " in out
+    assert "enable it in the meter" in out
+
+
+def test_a_report_comes_in_one_form(report):
+    status, _, err = report("--csv", "--json")
+    assert (status, "Say one of" in err) == (2, True)
+
+
+def test_a_report_of_what_goes_on_says_so(type_in, submit):
+    assert submit("going-on", "--meter", "MTR0009", "--window", "later")[0] == 0
+    until_paused(type_in, "going-on", "window")
+    assert "It goes on: this is how it stands now." in type_in("campaign", "report", "going-on")[1]
+    assert json.loads(type_in("campaign", "report", "going-on", "--json")[1])["ended"] is False
+    assert type_in("campaign", "cancel", "going-on")[0] == 0

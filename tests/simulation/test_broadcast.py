@@ -134,6 +134,8 @@ def test_a_bus_takes_each_block_once(disk, spec, profile):
         assert meter.history.count(What.BROADCAST) == BLOCKS
         job = world.job(meter_id)
         assert (job["blocks_sent"], job["blocks_broadcast"], job["blocks_resent"]) == (BLOCKS, BLOCKS, 0)
+        assert job["bytes_sent"] == IMAGE_SIZE
+        assert IMAGE_SIZE / 960 < job["transfer_s"] < 60, "9600 baud, and gaps between frames"
 
 
 def test_32_meters_of_one_bus_lose_some_and_are_mended(disk):
