@@ -7,14 +7,17 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
     top  daemon/     the process: threads over step(), watchdog, signals    cli/      what a person types
      4   worker/     one port: the next exchange with the next meter        uplink/   the only room that knows paho
          supplier.py fetches the images that campaigns wait for             simulator/ virtual meters, virtual lines
+         conductor.py holds campaigns to their windows, turns and approvals
      3   link/       lines, and one association with one meter              control/  verbs, schemas, the socket
          schedule.py the only place that knows APScheduler
      2   wire/       PURE: octets <-> meaning (HDLC, wrapper, mode E, A-XDR, APDUs, ciphering, class 18)
          transfer/   PURE: what next? next_step(goal, seen) -> Step
+         plan/       PURE: when, and who? windows, gates, turns
          config/     TOML -> the model, every mistake at once              store/    SQLite: one method, one transaction
          supply/     fetch over HTTP, images kept by their digest
      1   errors.py   one tree, stable codes, advice                         model.py  the nouns
          clock.py    time, as it is given                                   board.py  latest values and bells
+         states.py   which state leads to which
 
 The way of one command, down: MQTT message -> uplink -> control (schema, id, expiry) -> one Store transaction (campaign,
 jobs, the "accepted" reply) -> PUBACK -> bell -> supplier fetches the image -> bell -> Worker.step() takes the job ->

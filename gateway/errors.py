@@ -65,7 +65,7 @@ ADVICE: dict[Code, str] = {
     Code.F_SIGNATURE: "No trusted signature covers this image: sign it, or configure the trusted key.",
     Code.F_POLICY: "The firmware policy forbids this image or its source: see [firmware] in the configuration.",
     Code.F_DISK: "The disk is full or cannot be written: make room (images that no campaign needs), or repair it.",
-    Code.W_NONE: "Name a window that is configured: see `window.list`.",
+    Code.W_NONE: "Name a window that is there and opens in time: see `window ls`.",
     Code.W_EXPIRED: "The time for this order has passed: submit a new campaign.",
     Code.T_PORT: "Check the adapter, its cable and that no other program holds the line: see `ports`.",
     Code.T_SILENT: "Check the wiring, the address, the baud rate and the meter's power; then retry.",

@@ -32,16 +32,18 @@ def say_json(document: Mapping[str, Any]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """`45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; what is 0 is left out."""
     whole = max(0, round(seconds))
     minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if whole < 60:
         return f"{whole} s"
     if hours == 0:
-        return f"{minutes} min {whole % 60} s"
-    if days == 0:
-        return f"{hours} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h"
+        parts = ((minutes, "min"), (whole % 60, "s"))
+    elif days == 0:
+        parts = ((hours, "h"), (minutes % 60, "min"))
+    else:
+        parts = ((days, "d"), (hours % 24, "h"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def counts(of: Mapping[str, int]) -> str:

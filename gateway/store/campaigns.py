@@ -27,16 +27,11 @@ from gateway.model import (
     ReplyStatus,
     TransferRecord,
 )
+from gateway.states import CAN_BE_CANCELLED
 from gateway.store.commands import Commands, no_longer
 from gateway.store.documents import campaign_document, job_document
 from gateway.store.rows import CAMPAIGN, JOB, TRANSFER, insert, moment_text, update
 from gateway.store.telling import GATEWAY
-
-CAN_BE_CANCELLED = frozenset({
-    JobState.QUEUED, JobState.WAITING, JobState.PRECHECK, JobState.INITIATING, JobState.TRANSFERRING,
-    JobState.COMPLETING, JobState.VERIFYING, JobState.AWAITING_ACTIVATION,
-})  # fmt: skip
-"""Until activation is decided; from then on the meter does as it was told (contract)."""
 
 LONGEST_PAUSE = timedelta(hours=1)
 FULL_OUTBOX_WAIT = timedelta(seconds=10)

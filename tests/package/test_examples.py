@@ -99,6 +99,7 @@ def keys_asked_for(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         ports = [{name = "a", kind = "optical", device = "/dev/a"}, {name = "b", kind = "tcp", address = "127.0.0.1:1"}]
         meters = [{id = "m", port = "a"}]
         profiles = {p = {match = {object = "0-0:96.1.1.255", pattern = "X"}}}
+        windows = {w = {start = "22:00", duration = "5h"}}
     """
     mistakes = Mistakes()
     settings, secrets = (Table(annotated(some), "", mistakes) for some in (text, "meters = {m = {}}"))

@@ -31,12 +31,14 @@ from gateway.conductor import Conductor
 from gateway.control.commands import Controller, Origin, OriginKind
 from gateway.errors import GatewayError
 from gateway.model import (
+    Campaign,
     CommandSettings,
     Config,
     FirmwareSettings,
     Framing,
     GatewaySettings,
     Image,
+    Job,
     Meter,
     MeterKeys,
     MqttSettings,
@@ -60,8 +62,10 @@ from gateway.simulator import (
     VirtualMeter,
 )
 from gateway.simulator.clock import EPOCH
+from gateway.states import CAMPAIGN_GOES_TO, JOB_GOES_TO
 from gateway.store import Store
 from gateway.store.documents import time_text
+from gateway.store.telling import GATEWAY
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
 from gateway.uplink.uplink import Uplink
@@ -116,6 +120,21 @@ class _FragileStore(Store):
             super()._commit(database)
             return
         power.commit(lambda: super(_FragileStore, self)._commit(database))
+
+    def _write_job(self, database: sqlite3.Connection, stored: Job, job: Job, *, who: str = GATEWAY) -> Job:
+        if job.state is not stored.state:
+            assert job.state in JOB_GOES_TO[stored.state], (
+                f"{stored.state} -> {job.state}, see gateway/states.py"
+            )
+        return super()._write_job(database, stored, job, who=who)
+
+    def _write_campaign(
+        self, database: sqlite3.Connection, campaign: Campaign, *, who: str = GATEWAY
+    ) -> Campaign:
+        stored = self.campaign_state(campaign.id)
+        if campaign.state is not stored:
+            assert campaign.state in CAMPAIGN_GOES_TO[stored], f"{stored} -> {campaign.state}"
+        return super()._write_campaign(database, campaign, who=who)
 
 
 @dataclass

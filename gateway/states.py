@@ -1,0 +1,50 @@
+"""Which state of a job or a campaign leads to which. docs/windows.md draws these tables, the simulation holds every
+change of the Store against them, and what can be cancelled follows from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.model import CampaignState, JobState
+
+_J, _C = JobState, CampaignState
+
+BEGUN = (_J.INITIATING, _J.TRANSFERRING, _J.COMPLETING, _J.VERIFYING, _J.AWAITING_ACTIVATION)
+"""The way of an image through a meter, in its order. After any doubt the meter says where it is, so that each of these
+may follow each."""
+
+_NOT_ACTIVATED = frozenset({_J.WAITING, _J.SKIPPED, _J.FAILED, _J.CANCELLED})
+_KNOWN = frozenset({_J.UPDATED, _J.FAILED})
+
+JOB_GOES_TO: Mapping[JobState, frozenset[JobState]] = {
+    # An image that an earlier order left in the meter is gone on with at once.
+    _J.QUEUED: _NOT_ACTIVATED | {_J.PRECHECK, *BEGUN, _J.ACTIVATING},
+    _J.WAITING: _NOT_ACTIVATED - {_J.WAITING} | {_J.PRECHECK, *BEGUN, _J.ACTIVATING},
+    _J.PRECHECK: _NOT_ACTIVATED | {_J.INITIATING},
+    **{state: _NOT_ACTIVATED | {*BEGUN, _J.ACTIVATING} - {state} for state in BEGUN},
+    _J.ACTIVATING: _KNOWN | {_J.CONFIRMING, _J.UNCERTAIN},
+    _J.CONFIRMING: _KNOWN | {_J.UNCERTAIN},
+    _J.UNCERTAIN: _KNOWN | {_J.CONFIRMING},
+    _J.UPDATED: frozenset(),
+    _J.SKIPPED: frozenset(),
+    _J.FAILED: frozenset({_J.QUEUED}),  # campaign.retry
+    _J.CANCELLED: frozenset(),
+}
+
+ENDED = (_C.SUCCEEDED, _C.PARTIAL, _C.FAILED, _C.CANCELLED, _C.EXPIRED)
+_ENDS = frozenset(ENDED)
+_WITHOUT_IMAGE = frozenset({_C.FAILED, _C.CANCELLED})
+
+CAMPAIGN_GOES_TO: Mapping[CampaignState, frozenset[CampaignState]] = {
+    _C.ACCEPTED: _WITHOUT_IMAGE | {_C.FETCHING, _C.READY},
+    _C.FETCHING: _WITHOUT_IMAGE | {_C.READY},
+    _C.READY: _ENDS | {_C.RUNNING, _C.PAUSED, _C.CANCELLING},
+    _C.RUNNING: _ENDS | {_C.PAUSED, _C.CANCELLING},
+    _C.PAUSED: _ENDS | {_C.READY, _C.RUNNING, _C.CANCELLING},
+    _C.CANCELLING: _ENDS - {_C.FAILED},
+    **{state: frozenset() for state in _ENDS},
+}
+
+CAN_BE_CANCELLED = frozenset(state for state, then in JOB_GOES_TO.items() if _J.CANCELLED in then)
+"""Until activation is decided; from then on the meter does as it was told (contract)."""
