@@ -374,6 +374,8 @@ class Campaign:
     firmware_object: str = ""
     """Empty: the profile's."""
     take_over: bool = False
+    dry_run: bool = False
+    """Look at the meters, up to where an image would be begun."""
     priority: int = DEFAULT_PRIORITY
     """0 to 9; a higher one has the line first."""
     delivery: Delivery = Delivery.UNICAST
@@ -435,6 +437,27 @@ class TransferRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What a dry run saw of a meter; None: it was not asked, or did not say."""
+
+    reachable: bool
+    """It was associated with."""
+    version: str | None = None
+    status: str | None = None
+    """Attribute 6 of its Image Transfer object, by name."""
+    enabled: bool | None = None
+    """Attribute 5."""
+    block_size: int | None = None
+    """Attribute 2."""
+    largest_block: int | None = None
+    """Octets of image that fit its largest APDU."""
+    blocks_left: int | None = None
+    """So many it would be sent."""
+    estimate_s: float | None = None
+    """So long they would take on the line, with as long a pause before each answer as it made in the dry run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One meter of a campaign."""
 
@@ -469,6 +492,8 @@ class Job:
     activated_at: datetime | None = None
     transfer_enabled: bool = False
     """This gateway set attribute 5 to TRUE, and puts it back at the end."""
+    findings: Findings | None = None
+    """Of a dry run, when it has ended."""
     record: TransferRecord | None = None
     rev: int = 0
 

@@ -187,6 +187,7 @@ def _campaign_text(one: Document, jobs: list[Document]) -> str:
         ("from", one["image"]["url"] or "stored here"),
         ("identifier", one["identifier"]),
         ("expected", one["expect_version"] or "a version that differs"),
+        ("dry run", "yes: nothing is changed in the meters" if one["dry_run"] else ""),
         ("delivery", one["delivery"]),
         ("window", one["window"] or "at any time"),
         ("activation", _activation(one["activation"])),

@@ -72,6 +72,11 @@ _ANY_ORDER = (
     click.option(
         "--delivery", type=click.Choice([*Delivery]), help="How blocks go to the meters; default: unicast."
     ),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Only look at the meters, and say what would be done; nothing is changed.",
+    ),
     click.option("--take-over", is_flag=True, help="Go on even where somebody else began a transfer."),
     click.option("--firmware-object", help="Where the version is read, e.g. 1-1:0.2.0.255."),
     click.option("--expect-version", help="What the meter must report afterwards."),

@@ -24,6 +24,15 @@ _OF_A_METER = (
     "transfer_s", "bytes_per_s", "delivery",
 )  # fmt: skip
 """The columns of the CSV, after the campaign's id, and the fields of each meter in JSON."""
+_FOUND = (
+    "reachable", "version", "status", "enabled", "block_size", "largest_block", "blocks_left", "estimate_s",
+)  # fmt: skip
+"""Of a dry run: more columns, `found_` before them, and in JSON the fields of `findings`."""
+
+_HEAD = ("METER", "STATE", "VERSION", "BEGAN", "ACTIVATED", "ENDED", "BLOCKS", "AGAIN", "BYTES/S", "DELIVERY")
+_FOUND_HEAD = (
+    "METER", "STATE", "REACHED", "VERSION", "STATUS", "ENABLED", "BLOCK", "LARGEST", "BLOCKS", "TAKES",
+)  # fmt: skip
 
 _SUMMED = ("blocks_sent", "blocks_resent", "blocks_broadcast", "bytes_sent", "transfer_s")
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
@@ -61,7 +70,7 @@ def report_document(campaign: Document, jobs: list[Document]) -> Document:
         "campaign": campaign,
         "ended": campaign["state"] in _ENDED,
         "totals": totals,
-        "meters": [{name: job[name] for name in _OF_A_METER} for job in told],
+        "meters": [{name: job[name] for name in (*_OF_A_METER, "findings")} for job in told],
     }
 
 
@@ -77,9 +86,11 @@ def _csv(document: Document) -> str:
     """RFC 4180, but for lines that end in LF alone."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("campaign_id", *_OF_A_METER))
-    name = document["campaign"]["campaign_id"]
-    writer.writerows((name, *map(_cell, meter.values())) for meter in document["meters"])
+    more = _FOUND if document["campaign"]["dry_run"] else ()
+    writer.writerow(("campaign_id", *_OF_A_METER, *(f"found_{name}" for name in more)))
+    for meter in document["meters"]:
+        own = [meter[name] for name in _OF_A_METER] + [(meter["findings"] or {}).get(name) for name in more]
+        writer.writerow((document["campaign"]["campaign_id"], *map(_cell, own)))
     return text.getvalue()
 
 
@@ -95,19 +106,10 @@ def _cell(value: Any) -> Any:
 
 def _page(document: Document) -> str:
     campaign, meters = document["campaign"], document["meters"]
-    rows = [_row(meter) for meter in meters]
-    head = (
-        "METER",
-        "STATE",
-        "VERSION",
-        "BEGAN",
-        "ACTIVATED",
-        "ENDED",
-        "BLOCKS",
-        "AGAIN",
-        "BYTES/S",
-        "DELIVERY",
-    )
+    if campaign["dry_run"]:
+        rows, head = [_found_row(meter) for meter in meters], _FOUND_HEAD
+    else:
+        rows, head = [_row(meter) for meter in meters], _HEAD
     return "\n".join([
         _headline(document), "", table(_facts(campaign, document["totals"])), "", table(rows, head=head),
         *_explained(meters),
@@ -139,6 +141,22 @@ def _facts(campaign: Document, totals: Document) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
+def _found_row(meter: Document) -> tuple[str, ...]:
+    found = meter["findings"] or dict.fromkeys(_FOUND)
+    estimate = "-" if found["estimate_s"] is None else duration(found["estimate_s"])
+    return meter["meter"], meter["state"], *(_said(found[name]) for name in _FOUND[:-1]), estimate
+
+
+def _said(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
 def _row(meter: Document) -> tuple[str, ...]:
     before, after = meter["version_before"], meter["version_after"]
     updated = meter["state"] == JobState.UPDATED
@@ -159,9 +177,11 @@ def _time(text: str | None) -> str:
 
 
 def _explained(meters: Iterable[Document]) -> list[str]:
-    """Code, reason and advice of each meter that has one."""
+    """Code, reason and advice of each meter that has one, and what a dry run would have done."""
     lines: list[str] = []
     for meter in meters:
+        if not meter["code"] and meter["findings"]:
+            lines += ["", f"{safe(meter['meter'])}: {safe(meter['message'])}"]
         if meter["code"]:
             lines += ["", f"{safe(meter['meter'])}: {meter['code']}: {safe(meter['message'])}"]
             lines += [f"  {safe(text)}" for text in (meter["detail"], meter["advice"]) if text]

@@ -172,6 +172,8 @@ def job_sentence(job: Document) -> str:
         words[0] += f", {job['version_before'] or '?'} -> {job['version_after']}"
     if job["code"]:
         words.append(f"{job['code']}: {job['message']}")
+    elif job["state"] == JobState.SKIPPED:
+        words.append(job["message"])
     return ", ".join(words)
 
 

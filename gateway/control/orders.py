@@ -30,11 +30,6 @@ from gateway.supply.images import ImageStore
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
 from gateway.wire.broadcast import largest_block
 
-# What the contract names and is not built yet: only the value that changes nothing is taken (E_SCHEMA otherwise).
-_NOT_YET: dict[str, tuple[Any, ...]] = {
-    "dry_run": (False,),
-}
-
 
 def read_order(
     args: Mapping[str, Any],
@@ -62,6 +57,7 @@ def read_order(
         expect_version=args.get("expect_version", ""),
         firmware_object=args.get("firmware_object", ""),
         take_over=args.get("take_over", False),
+        dry_run=args.get("dry_run", False),
         priority=args.get("priority", DEFAULT_PRIORITY),
         delivery=_delivery(args, meters, config),
         state=CampaignState.READY if stored else CampaignState.ACCEPTED,
@@ -72,9 +68,6 @@ def read_order(
 
 
 def _refuse_later(args: Mapping[str, Any]) -> None:
-    for name, harmless in _NOT_YET.items():
-        if name in args and args[name] not in harmless:
-            raise SchemaError(f"args.{name}: not supported yet")
     if args["image"].get("manifest"):
         raise SchemaError("args.image.manifest: not supported yet")
     if args["image"].get("url", "").startswith("mqtt:"):

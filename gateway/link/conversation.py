@@ -75,6 +75,8 @@ class Conversation:
         self.slow: deque[Slow] = deque(maxlen=OF_MANY)
         """The latest exchanges in which the meter was asked again."""
         self.exchanges = 0
+        self._began_with = (0.0, 0)
+        """Busy seconds and octets of the meter's tally when the link stood."""
         self._heard = False
         self._before = (0, 0, 0)
         """Octets in, foreign and damaged frames when the exchange began."""
@@ -115,6 +117,7 @@ class Conversation:
             self._link = self._make_link(self._meter.client, send_parameters=False)
             self._handshake()
             self.parameters_refused = True
+        self._began_with = self._tally.busy_s, self._moved
         if isinstance(self._link, HdlcClient):
             self._expect_frames(self._link.limits.max_info_rx)
 
@@ -167,6 +170,18 @@ class Conversation:
         finally:
             self._note_busy()
         return answer
+
+    def expected_s(self, request: int, answer: int) -> float:
+        """How long an exchange of APDUs of so many octets takes, if nothing is lost: the time of the line, and at each
+        turn as long a pause as the meter made on average in the exchanges so far."""
+        busy_s, moved = self._tally.busy_s - self._began_with[0], self._moved - self._began_with[1]
+        pause_s = max(0.0, busy_s - moved * self._line_octet_s) / max(1, self.exchanges)
+        cost = self._link.cost(request, answer)
+        return cost.octets * self._line_octet_s + cost.turns * pause_s
+
+    @property
+    def _moved(self) -> int:
+        return self._tally.octets_in + self._tally.octets_out
 
     def _ask_again(self, written: int, patience_s: float) -> bytes:
         """After silence; what came of it is kept for who learns from it."""

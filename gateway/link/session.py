@@ -132,6 +132,11 @@ class Session:
     def parameters_refused(self) -> bool:
         return self._conversation.parameters_refused
 
+    def block_s(self, size: int) -> float:
+        """How long a block of so many octets takes, its acknowledgement included, if nothing is lost."""
+        request = image_transfer.request_length(size, self._protection)
+        return self._conversation.expected_s(request, image_transfer.answer_length(self._protection))
+
     @property
     def exchanges(self) -> int:
         return self._conversation.exchanges

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -94,6 +95,7 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "identifier": identifier_text(campaign.identifier),
         "expect_version": campaign.expect_version,
         "delivery": campaign.delivery.value,
+        "dry_run": campaign.dry_run,
         "meters": list(campaign.meters),
         "priority": campaign.priority,
         "window": campaign.window or None,
@@ -138,6 +140,7 @@ def job_document(job: Job, *, ts: datetime) -> Document:
         "bytes_sent": job.bytes_sent,
         "transfer_s": round(job.transfer_s, 3),
         "delivery": job.delivery,
+        "findings": job.findings and asdict(job.findings),
         "version_before": job.version_before,
         "version_after": job.version_after,
         "started_at": time_text(job.started_at),

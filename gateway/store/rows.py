@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -17,6 +17,7 @@ from gateway.model import (
     Campaign,
     CampaignState,
     Delivery,
+    Findings,
     Hold,
     Job,
     JobState,
@@ -43,6 +44,8 @@ def to_sql(value: Any) -> Sql:
             return moment_text(value)
         case tuple():
             return json.dumps(value)
+        case Findings():
+            return json.dumps(asdict(value))
         case _:
             return value  # type: ignore[no-any-return]  # the nouns hold nothing else
 
@@ -57,6 +60,7 @@ _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     JobState: JobState,
     PausedWhy: PausedWhy,
     ActivateWhen: ActivateWhen,
+    Findings: lambda text: Findings(**json.loads(text)),
     tuple[str, ...]: lambda text: tuple(json.loads(text)),
 }
 

@@ -44,6 +44,7 @@ CREATE TABLE campaigns (
   expect_version TEXT NOT NULL,
   firmware_object TEXT NOT NULL,
   take_over INTEGER NOT NULL,
+  dry_run INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   delivery TEXT NOT NULL,
   window TEXT NOT NULL,
@@ -97,6 +98,7 @@ CREATE TABLE jobs (
   finished_at TEXT,
   activated_at TEXT,
   transfer_enabled INTEGER NOT NULL,
+  findings TEXT,
   rev INTEGER NOT NULL,
   UNIQUE (campaign_id, meter_id)
 ) STRICT;

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from gateway.errors import ADVICE, Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, Match, TransferRecord
+from gateway.transfer.dry_run import rehearsed
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
@@ -70,6 +71,11 @@ _AT_REST = frozenset(
 
 def next_step(goal: Goal, seen: MeterView) -> Step:
     """The one thing to do now. Pure; called before every exchange."""
+    step = _next_step(goal, seen)
+    return rehearsed(goal, step) if goal.dry_run else step
+
+
+def _next_step(goal: Goal, seen: MeterView) -> Step:
     record = seen.record
     if record is not None and record.activate_decided:
         return _confirm(goal, seen)
@@ -238,13 +244,14 @@ def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
         return Failed(Code.T_IDENTIFIER, f"the image has no identifier at its {goal.profile.identifier}")
     if seen.enabled is None:
         return Survey(Item.ENABLED, _until_initiated(seen))
-    if not seen.enabled and goal.profile.enable_transfer and not seen.enable_tried:
+    may_enable = goal.profile.enable_transfer and not seen.enable_tried
+    if not seen.enabled and may_enable and not goal.dry_run:
         return Enable(_until_initiated(seen))
     if not seen.enabled and seen.enable_tried:
         return Failed(
             Code.T_DISABLED, "image_transfer_enabled was set to TRUE, and the meter leaves it FALSE"
         )
-    if not seen.enabled:
+    if not seen.enabled and not may_enable:
         remedy = "where the meter lets a client set it, enable_transfer in the profile does so"
         return Failed(Code.T_DISABLED, f"image_transfer_enabled is FALSE: {remedy}")
     if seen.block_size is None:

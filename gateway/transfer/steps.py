@@ -21,6 +21,8 @@ class Goal:
     expect_version: str = ""
     logical_device_name: str = ""
     take_over: bool = False
+    dry_run: bool = False
+    """Look, and change nothing."""
 
 
 class Item(Enum):

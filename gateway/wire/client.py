@@ -21,6 +21,15 @@ class Reaction(NamedTuple):
     """The meter said something that counts: the deadline for its answer starts afresh."""
 
 
+class Cost(NamedTuple):
+    """What an exchange costs if nothing is lost."""
+
+    octets: int
+    """On the line, both ways."""
+    turns: int
+    """How often it is the meter's turn."""
+
+
 class Client(Protocol):
     """One end of a link to one meter. Everything raises only WireError, and LinkLostError where the link is gone."""
 
@@ -41,6 +50,9 @@ class Client(Protocol):
 
     def send(self, apdu: bytes) -> bytes:
         """What to write now for this APDU; more may follow from `receive`."""
+
+    def cost(self, request: int, answer: int) -> Cost:
+        """Of APDUs of so many octets."""
 
     def receive(self, octets: bytes) -> Reaction:
         """What comes of these octets, in pieces of any size."""

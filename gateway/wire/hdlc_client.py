@@ -20,7 +20,7 @@ from collections import deque
 from enum import Enum, auto
 
 from gateway.errors import LinkLostError, WireError
-from gateway.wire.client import Reaction
+from gateway.wire.client import Cost, Reaction
 from gateway.wire.hdlc import (
     LARGEST_INFO,
     LARGEST_WINDOW,
@@ -47,6 +47,9 @@ LARGEST_STALL = 100
 """Frames of the meter in a row without anything new before the link counts as lost: more than three minutes of
 "busy" at a poll every two seconds, and a quick end to a meter that answers every frame with the same."""
 
+_AROUND_INFORMATION = 9
+"""Flags, format, control and both checks; an RR has one check, as there is no information."""
+_CHECK_OCTETS = 2
 _LLC_OF_CLIENT = b"\xe6\xe6\x00"
 _LLC_OF_METER = b"\xe6\xe7\x00"
 _LLC_OCTETS = 3
@@ -172,6 +175,21 @@ class HdlcClient:
         return (frame.source, frame.destination) != self._between
 
     # -- what the meter says ----------------------------------------------------------------------------------
+
+    def cost(self, request: int, answer: int) -> Cost:
+        """In I frames, and an RR for each window but the last (IEC 62056-46)."""
+        limits, around = self.limits, len(self._addresses) + _AROUND_INFORMATION
+        octets = turns = 0
+        for apdu, info, window in (
+            (request, limits.max_info_tx, limits.window_tx),
+            (answer, limits.max_info_rx, limits.window_rx),
+        ):
+            length = len(_LLC_OF_CLIENT) + apdu
+            frames = -(-length // info)
+            polls = -(-frames // window) - 1
+            octets += length + frames * around + polls * (around - _CHECK_OCTETS)
+            turns += polls
+        return Cost(octets, turns + 1)
 
     def receive(self, octets: bytes) -> Reaction:
         write, heard = b"", False

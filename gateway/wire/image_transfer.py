@@ -87,14 +87,25 @@ class BlockRequest:
         return b"".join((self._heads[invoke_id], number_octets, b"\x09", self._length_octets, block))
 
 
+def request_length(block: int, protection: Protection | None = None) -> int:
+    """Octets of the BLOCK_TRANSFER request for a block of so many octets, ciphered by `protection`."""
+    plain = _HEAD_LENGTH + 4 + 1 + len(encode_length(block)) + block
+    return plain if protection is None else protection.sealed_length(plain)
+
+
+def answer_length(protection: Protection | None = None) -> int:
+    """Octets of the answer to it."""
+    return _ANSWER_LENGTH if protection is None else protection.sealed_length(_ANSWER_LENGTH)
+
+
 def largest_block(max_pdu: int, protection: Protection | None = None) -> int:
     """How many octets a block may have so that its request, ciphered by `protection`, fits `max_pdu` octets; 0 if not
     even one fits. A `max_pdu` of 0 means that the meter sets no limit."""
     if max_pdu == 0:
         return _NO_LIMIT
-    size = max(0, max_pdu - (_request_length(max_pdu, protection) - max_pdu))
+    size = max(0, max_pdu - (request_length(max_pdu, protection) - max_pdu))
     # Smaller blocks have shorter length fields: there may be room for a few octets more.
-    while _request_length(size + 1, protection) <= max_pdu:
+    while request_length(size + 1, protection) <= max_pdu:
         size += 1
     return size
 
@@ -161,11 +172,6 @@ def _block_head(instance: bytes, invoke: Invoke) -> bytes:
     return whole[: -len(_TRAILER)]
 
 
-def _request_length(block: int, protection: Protection | None) -> int:
-    plain = _HEAD_LENGTH + 4 + 1 + len(encode_length(block)) + block
-    return plain if protection is None else protection.sealed_length(plain)
-
-
 def _activate_element(element: Data) -> ActivateInfo:
     match element:
         case Data(Tag.STRUCTURE, (Data(Tag.DOUBLE_LONG_UNSIGNED, int(size)),
@@ -182,4 +188,5 @@ def _shown(data: Data) -> str:
     return f"{name} {data.value}" if isinstance(data.value, int) else name
 
 
+_ANSWER_LENGTH = 3 + len(_SUCCESS[0])
 _HEAD_LENGTH = len(_block_head(DEFAULT_INSTANCE, Invoke()))

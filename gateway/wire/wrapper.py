@@ -13,7 +13,7 @@ from collections import deque
 from typing import NamedTuple
 
 from gateway.errors import LinkLostError, WireError
-from gateway.wire.client import Reaction
+from gateway.wire.client import Cost, Reaction
 
 _VERSION = 1
 _HEADER = struct.Struct(">4H")
@@ -104,6 +104,9 @@ class WrapperClient:
         if not self._connected:
             raise LinkLostError("no connection with the meter: connect first")
         return encode_wrapper(self._client, self._server, apdu)
+
+    def cost(self, request: int, answer: int) -> Cost:
+        return Cost(request + answer + 2 * _HEADER.size, 1)
 
     def receive(self, octets: bytes) -> Reaction:
         if not self._connected:

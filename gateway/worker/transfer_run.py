@@ -22,7 +22,7 @@ from gateway.errors import (
     SilentError,
 )
 from gateway.link.session import Session
-from gateway.model import TERMINAL_JOB, Campaign, Delivery, Job, JobState, Meter, TransferRecord
+from gateway.model import TERMINAL_JOB, Campaign, Delivery, Findings, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
 from gateway.store.documents import identifier_text
 from gateway.transfer import (
@@ -42,6 +42,8 @@ from gateway.transfer import (
     Wait,
     after_error,
     block_refused,
+    block_size,
+    found,
     identifier_of,
     next_step,
     refused,
@@ -102,6 +104,7 @@ class TransferRun:
             expect_version=campaign.expect_version,
             logical_device_name=meter.logical_device_name,
             take_over=campaign.take_over,
+            dry_run=campaign.dry_run,
         )
         self.view = self._first_view()
         self._count = BlockCount(job, board=board, clock=clock)
@@ -493,12 +496,20 @@ class TransferRun:
 
     def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
         details = (detail or (self.job.detail if code else ""), self._put_back())
+        # A dry run leaves the record with the order that began the transfer.
+        over = state is JobState.UPDATED or self._goal.dry_run
         self._save(
             state=state, code=code, message=message, detail="; ".join(filter(None, details)), next_try_at=None,
-            finished_at=self._clock.now(), record=None if state is JobState.UPDATED else self.view.record,
+            finished_at=self._clock.now(), record=None if over else self.view.record,
+            findings=self._findings() if self._goal.dry_run else None,
         )  # fmt: skip
         self._board.drop(("progress", *self.key))
         return f"{state}: {message}"
+
+    def _findings(self) -> Findings:
+        size, session = block_size(self._goal, self.view), self._session
+        known = session is not None and session.alive and size
+        return found(self._goal, self.view, session.block_s(size) if known and session else None)
 
     def _save(self, **changes: Any) -> None:
         if changes.get("state") is None:

@@ -27,9 +27,10 @@ WINDOWS = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
-    """Meters on a line without speed, one for each test that changes one; the seventh is locked."""
+    """Meters on a line without speed, one for each test that changes one; the seventh and the last are locked."""
     directory = tmp_path_factory.mktemp("gateway")
-    running = RunningGateway(directory, meters=9, sections=WINDOWS, changes={6: {"transfer_enabled": False}})
+    locked = {"transfer_enabled": False}
+    running = RunningGateway(directory, meters=11, sections=WINDOWS, changes={6: locked, 10: locked})
     try:
         yield running.start()
     finally:
@@ -317,3 +318,25 @@ def test_a_report_of_what_goes_on_says_so(type_in, submit):
     assert "It goes on: this is how it stands now." in type_in("campaign", "report", "going-on")[1]
     assert json.loads(type_in("campaign", "report", "going-on", "--json")[1])["ended"] is False
     assert type_in("campaign", "cancel", "going-on")[0] == 0
+
+
+# -- a dry run ------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(gateway, type_in, submit):
+    status, out, _ = submit("dry", "--meter", "MTR0010", "--meter", "MTR0011", "--dry-run", "--watch")
+    assert status == 1, "the locked one would fail"
+    assert "MTR0010: skipped, dry run: would begin, with 12 blocks of 256 octets" in out
+    assert "MTR0011: failed, T_DISABLED" in out
+    assert [gateway.meters[number].history.initiates for number in (9, 10)] == [0, 0]
+    assert "dry run     yes" in type_in("campaign", "show", "dry")[1]
+    page = type_in("campaign", "report", "dry")[1]
+    assert "MTR0010: dry run: would begin" in page
+    (row,) = [line.split() for line in page.splitlines() if line.startswith("MTR0010 ")]
+    assert row[:8] == ["MTR0010", "skipped", "yes", OLD, "not_initiated", "yes", "256", row[7]]
+    free, locked = csv.DictReader(io.StringIO(type_in("campaign", "report", "dry", "--csv")[1]))
+    assert (free["found_block_size"], free["found_blocks_left"]) == ("256", "12")
+    assert float(free["found_estimate_s"]) > 0
+    assert (locked["found_enabled"], locked["found_reachable"]) == ("False", "True")
+    found = json.loads(type_in("campaign", "report", "dry", "--json")[1])["meters"][0]["findings"]
+    assert (found["status"], found["version"]) == ("not_initiated", OLD)

@@ -461,7 +461,6 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"priority": 10}, Code.E_SCHEMA, "args.priority: "),
     ({"priority": -1}, Code.E_SCHEMA, "args.priority: "),
     ({"not_after": "2020-12-31T00:00:00Z"}, Code.E_SCHEMA, "args.not_after: found a time that has passed"),
-    ({"dry_run": True}, Code.E_SCHEMA, "args.dry_run: not supported yet"),
     ({"nonsense": 1}, Code.E_SCHEMA, "nonsense"),
 ])  # fmt: skip
 def test_an_order_that_cannot_be_done_is_refused_at_once(desk, change, code, message):

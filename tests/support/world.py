@@ -218,11 +218,13 @@ class World:
         heads: Mapping[str, Head] = MappingProxyType({}),
         start: datetime = EPOCH,
         device: str = "sim",
+        configured_baud: int = 9600,
         windows: Mapping[str, Window] = MappingProxyType({}),
     ) -> None:
         """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
         each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
-        of a port that is optical, with mode E. `device`: of other lines; a path, where workers should look for it."""
+        of a port that is optical, with mode E. `device`: of other lines; a path, where workers should look for
+        it. `configured_baud`: what the gateway believes that `baud` is."""
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
@@ -236,6 +238,7 @@ class World:
         self._sims = meters
         self._wrapper_ports = wrapper_ports
         self._device = device
+        self._configured_baud = configured_baud
         self._heads = heads
         self._epoch = start
         self._shared = _ActingClock()
@@ -481,7 +484,7 @@ class World:
             return PortSettings(name, PortKind.TCP, address="sim:4059", framing=Framing.WRAPPER)
         if name in self._heads:
             return PortSettings(name, PortKind.OPTICAL, device="sim", mode_e=True)
-        return PortSettings(name, PortKind.RS485, device=self._device)
+        return PortSettings(name, PortKind.RS485, device=self._device, baud=self._configured_baud)
 
     def _medium(self, port: str, faults: Faults, baud: int) -> dict[str, Any]:
         if port not in self._wrapper_ports:

@@ -253,6 +253,16 @@ SCENARIOS = [
 
 
 @pytest.mark.parametrize(("story", "view", "expected"), SCENARIOS, ids=[story for story, _, _ in SCENARIOS])
+@pytest.mark.parametrize("enable_transfer", [False, True])
+def test_a_dry_run_reads_or_ends_whatever_the_meter_shows(story, view, expected, enable_transfer):
+    profile = replace(PROFILE, enable_transfer=enable_transfer)
+    step = next_step(replace(GOAL, dry_run=True, profile=profile), view)
+    assert isinstance(step, Survey | Done | Failed), step
+    if isinstance(step, Done):
+        assert step.state is not JobState.UPDATED or view.record.activate_decided
+
+
+@pytest.mark.parametrize(("story", "view", "expected"), SCENARIOS, ids=[story for story, _, _ in SCENARIOS])
 def test_what_the_meter_shows_decides(story, view, expected):
     step = next_step(GOAL, view)
     match expected:
