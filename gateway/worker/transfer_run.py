@@ -192,10 +192,11 @@ class TransferRun:
         self._board.drop(("progress", *self.key))
         return why
 
-    def cancel(self, session: Session | None) -> str:
-        """Somebody cancelled the campaign, and nothing was activated."""
+    def cancel(self, session: Session | None, *, code: Code | None = None, message: str = "") -> str:
+        """Somebody cancelled the campaign, or its time is over, and nothing was activated."""
         self._session = session
-        return self._end(JobState.CANCELLED, "cancelled")
+        self.job = replace(self.job, detail="")
+        return self._end(JobState.CANCELLED, message or "cancelled", code=code)
 
     def checkpoint(self) -> None:
         """Make durable what the meter acknowledged so far, before this process ends."""

@@ -302,7 +302,7 @@ class Worker:
     def _begin(self, job: Job) -> TransferRun | None:
         campaign = self._campaign_of(job)
         if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
-            self._end(job, JobState.CANCELLED, message="cancelled")
+            self._end(job, JobState.CANCELLED, code=campaign.code, message=campaign.message or "cancelled")
             return None
         try:
             meter = self._meters.get(job.meter_id)
@@ -360,9 +360,14 @@ class Worker:
             if self._store.campaign_state(run.job.campaign_id) not in _CANCELLED:
                 continue
             if run.view.record is None or not run.view.record.activate_decided:
+                campaign, session = self._campaign_of(run.job), self._session_of(run)
                 # The Store has ended a job already that waited for its next try.
                 with contextlib.suppress(StateError):
-                    run.cancel(self._session_of(run) or self._session_to_put_back(run))
+                    run.cancel(
+                        session or self._session_to_put_back(run),
+                        code=campaign.code,
+                        message=campaign.message,
+                    )
                 self._drop(run)
 
     def _session_to_put_back(self, run: TransferRun) -> Session | None:

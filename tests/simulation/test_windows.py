@@ -227,6 +227,26 @@ def test_an_order_whose_time_is_over_expires_and_takes_back_what_has_not_begun(d
     assert world.replies(cmd_id)[-1]["code"] == "W_EXPIRED"
 
 
+@pytest.mark.parametrize(
+    ("order", "state"),
+    [({"activation": {"when": "manual"}}, "awaiting_activation"), ({}, "transferring")],
+    ids=["verified", "in the middle"],
+)
+def test_a_meter_in_hand_when_the_time_is_over_says_why_it_was_cancelled(disk, order, state):
+    world = World(disk, [SimMeter(PLAIN)], image_size=65536)
+    submit(
+        world,
+        not_after="2026-01-01T00:01:00Z" if state == "transferring" else "2026-01-01T02:00:00Z",
+        **order,
+    )
+    world.run(lambda: world.job().get("state") == state)
+    world.run_until_told()
+    job = world.job()
+    assert (job["state"], job["code"]) == ("cancelled", "W_EXPIRED")
+    assert job["message"].startswith("its time was over at 2026-01-01T0")
+    assert world.meters["MTR1"].history.activations == 0
+
+
 # -- canaries, waves, failures --------------------------------------------------------------------------------
 
 
