@@ -70,7 +70,9 @@ _ANY_ORDER = (
         "--priority", type=click.IntRange(0, 9), help="The line serves higher ones first; default: 5."
     ),
     click.option(
-        "--delivery", type=click.Choice([*Delivery]), help="How blocks go to the meters; default: unicast."
+        "--delivery",
+        type=click.Choice([each.value for each in Delivery]),
+        help="How blocks go to the meters; default: unicast.",
     ),
     click.option(
         "--dry-run",

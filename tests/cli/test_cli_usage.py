@@ -67,6 +67,16 @@ def test_help_is_there_for_everything_and_is_no_failure(capsys):
         assert "Usage: meter-gateway" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("delivery", ["unicast", "broadcast", "auto"])
+def test_how_blocks_are_delivered_is_said_in_the_words_of_the_contract(empty, capsys, delivery):
+    order = ["--id", "c", "--sha256", "0" * 64, "--identifier", "x", "--all", "--delivery", delivery]
+    assert main(["campaign", "submit", *order, "--config", str(empty)]) == 3, (
+        "understood, and no daemon to tell it"
+    )
+    assert main(["campaign", "submit", "--help"]) == 0
+    assert "[unicast|broadcast|auto]" in capsys.readouterr().out
+
+
 def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("meter-gateway ")
