@@ -83,6 +83,8 @@ _OPTIONS = (
         help="The version that it reports after an image."),
     click.option("--security", default="gmac", show_default=True, callback=_list_of(_security, "gmac, lls or none"),
         help="gmac: HLS and everything encrypted; lls: a password; none."),
+    click.option("--broadcast", is_flag=True,
+        help="Those of a --port take blocks that go to all of them at once, and have keys in common for it."),
     click.option("--same-address", is_flag=True,
         help="All meters of a --port have one address; the gateway is told of the first."),
     click.option("--fault", "faults", multiple=True, metavar="[METER:]NAME=VALUE",
@@ -113,6 +115,7 @@ def simulate(
     heads: Sequence[Path],
     count: int,
     baud: int,
+    broadcast: bool,
     same_address: bool,
     faults: Sequence[str],
     seed: int,
@@ -134,7 +137,7 @@ def simulate(
         )
         many = [1 if place.head else count for place in places]
         on_line, of_each = lines.read_faults(faults, sum(many))
-        specs = lines.specs(places, many, same_address=same_address, **of_meters)
+        specs = lines.specs(places, many, broadcast=broadcast, same_address=same_address, **of_meters)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -77,6 +77,7 @@ def specs(
     places: Sequence[Place],
     many: Sequence[int],
     *,
+    broadcast: bool,
     same_address: bool,
     verify_s: Sequence[float],
     reboot_s: Sequence[float],
@@ -84,7 +85,9 @@ def specs(
     becomes: Sequence[str],
     security: Sequence[str],
 ) -> list[list[MeterSpec]]:
-    """The meters of each place, `many` there; each takes the next of every list."""
+    """The meters of each place, `many` there; each takes the next of every list. With `broadcast` those of a bus are
+    one group."""
+    of_group = virtual.common_keys() if broadcast else None
     made = virtual.meters(sum(many), version="", new_version="", verify_s=0.0, reboot_s=0.0)
     found: list[list[MeterSpec]] = []
     i = 0
@@ -97,6 +100,8 @@ def specs(
                 verify_s=_nth(verify_s, i), reboot_s=_nth(reboot_s, i),
                 version=_nth(runs, i), new_version=_nth(becomes, i),
             )  # fmt: skip
+            if of_group and place.link and not place.head:
+                spec = virtual.taking_broadcasts(spec, of_group)
             found[-1].append(_secured(spec, _nth(security, i)))
             i += 1
     return found

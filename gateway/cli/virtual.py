@@ -16,6 +16,9 @@ SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
 PROFILE: Mapping[str, object] = {"after_initiate": "1s", "reconnect_after": "5s", "activate_timeout": "1min"}
 """Nobody likes to wait for a virtual meter."""
 _FIRST_ADDRESS = 17
+_BROADCAST_CLIENT = 102
+_BROADCAST_INFO_OCTETS = 512
+"""A ciphered block of 256 octets and all that is around it."""
 
 
 def meters(
@@ -39,6 +42,21 @@ def meters(
 
 def _new_keys() -> MeterKeys:
     return MeterKeys(encryption_key=os.urandom(16), authentication_key=os.urandom(16))
+
+
+def common_keys() -> MeterKeys:
+    """What meters that cipher have in common in order to take the same broadcasts."""
+    return MeterKeys(authentication_key=os.urandom(16), broadcast_key=os.urandom(16))
+
+
+def taking_broadcasts(spec: MeterSpec, common: MeterKeys) -> MeterSpec:
+    """The meter takes image blocks in UI frames to all stations, as long as a block of its own needs."""
+    keys = replace(
+        spec.keys, authentication_key=common.authentication_key, broadcast_key=common.broadcast_key
+    )
+    return replace(
+        spec, keys=keys, broadcast_client=_BROADCAST_CLIENT, broadcast_max_info=_BROADCAST_INFO_OCTETS
+    )
 
 
 def meter_id(number: int) -> str:
@@ -92,8 +110,20 @@ def described(sites: Sequence[Site]) -> str:
             "profile": "virtual",
         }
         text.append(settings("[[meters]]", {key: value for key, value in meter.items() if value is not None}))
-    text.append(settings("[profiles.virtual]", PROFILE))
+    text.append(settings("[profiles.virtual]", {**PROFILE, **_of_broadcast([spec for _, spec in here])}))
     return "\n".join(text)
+
+
+def _of_broadcast(specs: Sequence[MeterSpec]) -> Mapping[str, object]:
+    """What a profile says of the meters among them that take broadcasts, which are alike in it."""
+    for spec in specs:
+        if spec.broadcast_client:
+            return {
+                "broadcast": True,
+                "broadcast_client": spec.broadcast_client,
+                "broadcast_max_info": spec.broadcast_max_info,
+            }
+    return {}
 
 
 def _write_keys(directory: Path, sites: Sequence[Site]) -> None:
@@ -104,6 +134,7 @@ def _write_keys(directory: Path, sites: Sequence[Site]) -> None:
             secrets = {
                 "encryption_key": keys.encryption_key.hex(),
                 "authentication_key": keys.authentication_key.hex(),
+                "broadcast_key": keys.broadcast_key.hex(),
                 "password": keys.password.decode(),
             }
             if present := {name: secret for name, secret in secrets.items() if secret}:

@@ -8,14 +8,16 @@ import time
 import tomllib
 
 import pytest
-from support.bench import FIRMWARE, Bench
+from support.bench import FIRMWARE, Bench, an_image
 
 from gateway import config
 from gateway.cli import main, simulated_faults, simulated_lines
 from gateway.link.port import open_port
 from gateway.model import Authentication, Framing, MeterKeys, PortKind
 from gateway.simulator import A7, Bitmap, Echo, Erasing, Faults, MeterSpec
+from gateway.wire import broadcast
 from gateway.wire.hdlc import Address
+from gateway.wire.image_transfer import DEFAULT_INSTANCE
 
 
 class Simulation:
@@ -123,6 +125,40 @@ def test_with_json_it_tells_where_everything_is_in_one_document(simulation):
     assert [port["kind"] for port in told["ports"]] == ["optical"]
     assert [meter["id"] for meter in told["meters"]] == ["MTR0001"], "a head sits on one meter"
     assert told["config"] == str(running.directory / "gateway.toml")
+
+
+def test_meters_that_take_broadcasts_take_what_a_gateway_sends_with_the_written_configuration(
+    simulation, tmp_path
+):
+    running = simulation(
+        "--broadcast", "--meters", "2", "--tcp", "0", "--port", str(tmp_path / "bus"), "--baud", "0"
+    )
+    known = config.load(running.directory / "gateway.toml")
+    on_bus = [meter for meter in known.meters if meter.port == "rs485-1"]
+    (profile,) = {meter.profile for meter in on_bus}
+    (of_group,) = {
+        (known.keys[meter.id].broadcast_key, known.keys[meter.id].authentication_key) for meter in on_bus
+    }
+    assert profile.broadcast
+    image = an_image(256)
+    line = open_port(known.ports[0])
+    benches = [Bench(line, as_bench(meter, known.keys[meter.id]), timeout_s=10.0) for meter in on_bus]
+    for bench in benches:
+        assert bench.connect().associate().initiate(image) == 0
+        bench.disconnect()
+    sealed_by = broadcast.protection(
+        broadcast_key=of_group[0], authentication_key=of_group[1],
+        own_title=known.gateway.system_title, general=False,
+    )  # fmt: skip
+    stations = broadcast.all_stations(1, 2)
+    block = broadcast.BlockBroadcast(
+        stations, profile.broadcast_client, instance=DEFAULT_INSTANCE, sealed_by=sealed_by
+    ).frame(0, image, 1)
+    line.write(block)
+    for bench in benches:
+        assert bench.connect().associate().missing(image) == []
+        bench.disconnect()
+    line.close()
 
 
 def test_meters_with_one_address_are_known_by_the_first(simulation):
