@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,7 +142,8 @@ def simulate(
         raise click.UsageError(str(error)) from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        home.mkdir(parents=True, exist_ok=True)
+        with _writing_in(home):
+            home.mkdir(parents=True, exist_ok=True)
         sites: list[Site] = []
         for place, here in zip(places, specs, strict=True):
             mine, of_each = of_each[: len(here)], of_each[len(here) :]
@@ -151,9 +152,19 @@ def simulate(
             except OSError as error:
                 raise click.ClickException(f"cannot serve {safe(place.text)}: {error.strerror}") from None
             sites.append(lines.site(place, line.address, here[:1] if same_address else here, len(sites)))
-        _tell(desk, home, sites, lines.write(home, sites))
+        with _writing_in(home):
+            config = lines.write(home, sites)
+        _tell(desk, home, sites, config)
         while True:
             signal.pause()
+
+
+@contextlib.contextmanager
+def _writing_in(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"cannot write in {safe(home)}: {error.strerror}") from None
 
 
 def _tell(desk: Desk, home: Path, sites: Sequence[Site], config: Path) -> None:

@@ -204,6 +204,14 @@ def test_a_place_that_is_taken_is_named(tmp_path, capsys, monkeypatch):
     assert file.read_text() == "file"
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["simulate", "--directory", str(file / "sim")]) == 1
+    assert f"cannot write in {file / 'sim'}: Not a directory" in capsys.readouterr().err
+
+
 VALUES = {
     "bit-errors": ["1e-4"], "lost-octets": ["0.0001"], "lost-frames": ["0.1"], "late-frames": ["2"],
     "echo": [echo.value for echo in Echo if echo is not Echo.NONE], "turnaround": ["0.016"],
