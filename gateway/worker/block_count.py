@@ -8,6 +8,8 @@ from gateway.model import Job
 from gateway.transfer import BlockSet
 
 PROGRESS_S = 0.5
+_RATE_AFTER_S = 0.1
+"""Before, what a block takes is not to be told from what it waits."""
 
 
 class BlockCount:
@@ -76,7 +78,8 @@ class BlockCount:
         if now_s - self._told_at < PROGRESS_S:
             return
         now_s = self._told_at = self._clock.monotonic()
-        per_s = self._rate_blocks / max(now_s - self._rate_since, 1e-3)
+        elapsed_s = now_s - self._rate_since
+        per_s = self._rate_blocks / elapsed_s if elapsed_s >= _RATE_AFTER_S else 0.0
         value = {
             "state": str(job.state),
             "blocks_done": done,
