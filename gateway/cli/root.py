@@ -51,6 +51,7 @@ _COMMANDS = {
     "run": "gateway.cli.service:run",
     "check": "gateway.cli.service:check",
     "status": "gateway.cli.service:status",
+    "meters": "gateway.cli.meters:meters",
     "probe": "gateway.cli.service:probe",
     "counter": "gateway.cli.service:counter",
     "ports": "gateway.cli.ports:ports",
@@ -103,6 +104,22 @@ def shared_options(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def duration_option(shortest: str, longest: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    """Of an option whose value goes to the daemon as it was typed: a duration within these bounds, or wrong usage."""
+
+    def checked(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+        from gateway.config import values
+
+        kind = values.duration(shortest, longest)
+        try:
+            kind.read(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: expected {kind.expected}") from None
+        return text
+
+    return checked
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

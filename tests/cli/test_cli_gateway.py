@@ -62,6 +62,17 @@ def test_status_shows_everything_on_one_screen(type_in):
     assert len(out.splitlines()) <= 24
 
 
+def test_meters_lists_those_that_are_configured(type_in):
+    status, out, _ = type_in("meters")
+    assert status == 0
+    head, *rows = out.splitlines()
+    assert head.split() == ["METER", "PORT", "ADDRESS", "CLIENT", "SECURITY", "PROFILE", "STATE"]
+    assert [row.split()[:3] for row in rows] == [
+        [f"MTR000{number}", "rs485-1", f"1/{16 + number}"] for number in range(1, 6)
+    ]
+    assert len(json.loads(type_in("meters", "--json")[1])["meters"]) == 5
+
+
 def test_status_as_json_is_one_document(type_in):
     status, out, _ = type_in("status", "--json")
     assert status == 0
