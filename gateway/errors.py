@@ -49,25 +49,26 @@ class Code(StrEnum):
 
 
 ADVICE: dict[Code, str] = {
-    Code.E_SCHEMA: "Correct the named field; the contract lists every field and its form.",
+    Code.E_SCHEMA: "Correct what is named, then send the command again.",
     Code.E_VERB: "Use one of the verbs that `info.get` lists.",
     Code.E_EXPIRED: "Send the command again with a new id and a later `expires`.",
     Code.E_CONFLICT: "This id was used for something else before: choose a new one.",
     Code.E_STATE: "Look at the present state with `campaign show`; the order does not fit it.",
-    Code.E_NOT_FOUND: "Check the name against `meters`, `ports`, `image ls` or `campaign ls`.",
+    Code.E_NOT_FOUND: "Check the name: `meters`, `ports` and `campaign ls` list what there is.",
     Code.E_AUTH: "This order is not allowed from here; use the local socket or an allowed verb.",
-    Code.E_BUSY: "Wait until present work has ended, then send the command again.",
+    Code.E_BUSY: "Wait until present work has ended, or take a lent line back (`port release`); then send it again.",
     Code.E_CLOCK: "The gateway's clock is not synchronised: see `status`, restore time synchronisation.",
     Code.F_NET: "The image server was not reached: check name, route and firewall, then submit again.",
     Code.F_HTTP: "The image server refused: check the URL and its access rights.",
-    Code.F_SIZE: "The image has another size than ordered: check the file on the server and the order.",
+    Code.F_SIZE: "The image is empty, too big, or not of the size that was ordered: check the file and the order.",
     Code.F_DIGEST: "The bytes are not those that were ordered: check the file on the server and its SHA-256.",
     Code.F_SIGNATURE: "No trusted signature covers this image: sign it, or configure the trusted key.",
     Code.F_POLICY: "The firmware policy forbids this image or its source: see [firmware] in the configuration.",
     Code.F_DISK: "The disk is full or cannot be written: make room (images that no campaign needs), or repair it.",
     Code.W_NONE: "Name a window that is there and opens in time: see `window ls`.",
     Code.W_EXPIRED: "The time for this order has passed: submit a new campaign.",
-    Code.T_PORT: "Check the adapter, its cable and that no other program holds the line: see `ports`.",
+    Code.T_PORT: "Check the adapter and its cable, or address and network, and that nobody else has the line: "
+    "see `ports`.",
     Code.T_SILENT: "Check the wiring, the address, the baud rate and the meter's power; then retry.",
     Code.T_ASSOCIATION: "Check client, authentication and logical address of the meter in the configuration.",
     Code.T_SECURITY: "Correct the meter's keys, password or counter. It is left alone until its keys.toml entry "

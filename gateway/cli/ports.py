@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from gateway.cli.client import Document, NoDaemonError
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
 
@@ -106,7 +106,14 @@ def port() -> None:
 
 @port.command("hold")
 @click.argument("name")
-@click.option("--for", "for_", required=True, metavar="DURATION", help="From 1s to 24h, as in 10min.")
+@click.option(
+    "--for",
+    "for_",
+    required=True,
+    metavar="DURATION",
+    callback=duration_option("1s", "24h"),
+    help="From 1s to 24h, as in 10min.",
+)
 @shared_options
 @click.pass_obj
 def hold(desk: Desk, /, name: str, for_: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document, NoDaemonError, RefusedError
-from gateway.cli.root import Desk, InterruptedWatchError, shared_options
+from gateway.cli.root import Desk, InterruptedWatchError, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
 _LOOK_EVERY_S = 0.5
@@ -41,7 +41,11 @@ _TIMEOUT_S = 6 * 3600.0
 )
 @click.option("--address-bytes", type=click.Choice(["1", "2", "4"]), help="Default: what each address needs.")
 @click.option(
-    "--timeout", default="500ms", show_default=True, help="How long a silent address is waited for."
+    "--timeout",
+    default="500ms",
+    show_default=True,
+    callback=duration_option("50ms", "10s"),
+    help="How long a silent address is waited for.",
 )
 @shared_options
 @click.pass_obj
@@ -59,6 +63,8 @@ def scan(
     """Find the meters on PORT: name and firmware version, as far as they tell them without keys.
 
     Jobs on the line go on meanwhile."""
+    if last < first:
+        raise click.UsageError(f"--from {first} --to {last}: there is no address between")
     args: dict[str, Any] = {"port": port, "from": first, "to": last, "timeout": timeout}
     if logical:
         args["logical"] = list(dict.fromkeys(logical))

@@ -46,6 +46,8 @@ def check(desk: Desk) -> None:
     click.echo(f"the configuration is good: {len(read.ports)} ports, {len(read.meters)} meters")
     for device in missing:
         click.echo(f"  {device} is not there now")
+    for device in (path for path in paths if path not in missing and not Path(path).is_char_device()):
+        click.echo(f"  {device} is no serial device")
 
 
 # -- status ---------------------------------------------------------------------------------------------------

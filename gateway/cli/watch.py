@@ -172,8 +172,8 @@ def job_sentence(job: Document) -> str:
         words[0] += f", {job['version_before'] or '?'} -> {job['version_after']}"
     if job["code"]:
         words.append(f"{job['code']}: {job['message']}")
-    elif job["state"] == JobState.SKIPPED:
-        words.append(job["message"])
+    elif job["state"] in (JobState.SKIPPED, JobState.WAITING) and job["message"]:
+        words.append(str(job["message"]))
     return ", ".join(words)
 
 

@@ -153,7 +153,8 @@ class Verbs:
             port = self._port_named(command)
             if port.framing is not Framing.HDLC or port.mode_e:
                 raise SchemaError(
-                    f"args.port: {port.name} has no HDLC addresses that could be asked one by one"
+                    f"args.port: {port.name} has no HDLC addresses that could be asked one by one;"
+                    " `probe` asks a meter that is configured there"
                 )
             return self._store.add_errand(command, Errand(command.cmd_id, command.verb, port.name, "", args))
 

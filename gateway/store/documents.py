@@ -210,8 +210,8 @@ def hold_document(hold: Hold) -> Document:
 ALARM_ADVICE: dict[AlarmKind, str] = {
     AlarmKind.CLOCK: "Restore time synchronisation: orders over MQTT that change something are refused meanwhile.",
     AlarmKind.DISK: "Make room: delete what is not needed on that disk, or enlarge it.",
-    AlarmKind.PORT_LOST: "Check the adapter, its cable and that no other program holds the line: see `ports`. "
-    "The gateway goes on by itself when it has the line.",
+    AlarmKind.PORT_LOST: "Check the adapter and its cable, or address and network, and that nobody else has the line: "
+    "see `ports`. The gateway goes on by itself when it has the line.",
     AlarmKind.PORT_SHARED: "Let one master alone talk on a line: stop the other, or lend it the line (`port hold`).",
     AlarmKind.OUTBOX: "Bring the connection to the broker back: see `status`.",
     AlarmKind.STORE: "Keep or delete the file that was set aside; the alarm ends at the next start without it.",

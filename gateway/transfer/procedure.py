@@ -410,6 +410,8 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
         if changed:
             return Failed(Code.T_VERSION, found)
         remedy = "if the model needs longer, activate_timeout in the profile"
+        if not goal.expect_version:
+            remedy = f"the image has the version that ran before, or {remedy}"
         return Failed(Code.T_ACTIVATE, f"{found}: {remedy}")
     return Wait(CONFIRM_POLL_S, f"{found}, not yet the new one", JobState.CONFIRMING)
 

@@ -78,6 +78,7 @@ def test_another_tool_may_open_a_line_that_was_lent_and_the_transfer_goes_on_aft
     status, _, err = type_in("probe", "MTR0002")
     assert (status, "E_BUSY: port rs485-1 is lent until" in err) == (1, True)
     assert "waiting" in jobs(gateway).values()
+    assert "waiting, port rs485-1 is lent until" in type_in("campaign", "show", "c")[1]
     gateway.hurry()
     assert type_in("port", "release", "rs485-1")[1] == "port rs485-1 is the gateway's again\n"
     eventually(lambda: set(jobs(gateway).values()) == {"updated"}, gateway.said)
@@ -93,7 +94,6 @@ def test_what_is_lent_for_a_moment_is_told_as_json_and_comes_back_by_itself(gate
 
 
 @pytest.mark.parametrize("words, complaint", [
-    (("hold", "rs485-1", "--for", "2d"), 'E_SCHEMA: args.for: found \'2d\', expected a duration from "1s" to "24h"'),
     (("hold", "rs485-9", "--for", "1min"), "E_NOT_FOUND: no port rs485-9"),
     (("release", "rs485-9"), "E_NOT_FOUND: no port rs485-9"),
 ])  # fmt: skip
@@ -101,6 +101,12 @@ def test_what_cannot_be_lent(type_in, words, complaint):
     status, _, err = type_in("port", *words)
     assert status == 1
     assert complaint in err
+
+
+def test_how_long_a_line_may_be_lent_is_said_before_the_daemon_is_asked(type_in):
+    status, _, err = type_in("port", "hold", "rs485-1", "--for", "2d")
+    assert status == 2
+    assert '\'2d\': expected a duration from "1s" to "24h"' in err
 
 
 # -- ports ----------------------------------------------------------------------------------------------------

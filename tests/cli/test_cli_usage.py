@@ -45,6 +45,9 @@ def empty(tmp_path: Path) -> Path:
             "p",
         ],
         ["check", "--config", "/"],
+        ["port", "hold", "rs485-1", "--for", "10"],
+        ["scan", "rs485-1", "--from", "9", "--to", "8"],
+        ["scan", "rs485-1", "--timeout", "1h"],
     ],
 )
 def test_wrong_usage_is_status_2_and_says_what_is_wrong(line, capsys):
@@ -125,6 +128,14 @@ def test_check_is_content_with_a_good_file_and_tells_of_a_missing_device(tmp_pat
     assert "1 ports, 0 meters\n  /dev/none is not there now" in capsys.readouterr().out
     assert main(["check", "--json", "--config", str(file)]) == 0
     assert json.loads(capsys.readouterr().out) == {"ports": 1, "meters": 0, "devices_missing": ["/dev/none"]}
+
+
+def test_check_names_a_device_that_is_a_file(tmp_path, capsys):
+    file, device = tmp_path / "gateway.toml", tmp_path / "ttyUSB0"
+    device.write_text("")
+    file.write_text(f'[[ports]]\nname = "rs485-1"\nkind = "rs485"\ndevice = "{device}"\nbaud = 9600\n')
+    assert main(["check", "--config", str(file)]) == 0
+    assert f"{device} is no serial device" in capsys.readouterr().out
 
 
 def test_run_refuses_a_configuration_with_mistakes(tmp_path, capsys):
