@@ -37,6 +37,13 @@ def children(directory: Path) -> set[str]:
     return found
 
 
+@pytest.fixture
+def tmp_path():
+    """The path of a socket is short (unix(7)), and that of pytest's own directories may be long."""
+    with tempfile.TemporaryDirectory(prefix="mgw-") as directory:
+        yield Path(directory)
+
+
 def test_it_ends_with_what_the_meter_reports_and_leaves_nothing_behind(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", FAST, "demo", "--broker-binary", str(mosquitto_path())],

@@ -136,7 +136,9 @@ class Bench:
 def _order(store, images, identifier, now):
     """What the supplier has done when a worker begins: the image is stored, the campaign is ready."""
     image = images.add([IMAGE])
-    campaign = Campaign("fw", image.sha256, identifier, ("MTR1",), created_at=now, expect_version="4.1.7")
+    campaign = Campaign(
+        "fw", image.sha256, identifier, ("MTR1",), created_at=now, expect_version="4.1.7", released=1
+    )
     command = Command(
         str(uuid4()), "campaign.submit", {}, issued=now, expires=now, body_sha256="0" * 64, who="test"
     )
