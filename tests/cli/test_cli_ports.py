@@ -23,7 +23,7 @@ from gateway.cli.client import Client
 
 @pytest.fixture
 def gateway(tmp_path):
-    running = RunningGateway(tmp_path, meters=2, baud=38400)
+    running = RunningGateway(tmp_path, adapter=tmp_path / "by-id", meters=2, baud=38400)
     try:
         yield running.start()
     finally:
@@ -116,7 +116,7 @@ def test_ports_shows_what_the_daemon_has_and_what_is_missing(gateway, type_in):
     status, out, err = type_in("ports")
     assert (status, err) == (0, "")
     assert gateway.line.address in out
-    gateway.line.stop()
+    gateway.line.unplug()
     document = json.loads(type_in("ports", "--json")[1])
     assert document["configured_by"] == "daemon"
     [port] = document["ports"]
