@@ -181,17 +181,6 @@ class TransferRun:
         self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
         return step.why
 
-    def hold(self, why: str, *, verified: bool) -> str:
-        """Leave it as it is until its campaign goes on. `verified`: it waits for its activation alone."""
-        state = JobState.AWAITING_ACTIVATION if verified else JobState.WAITING
-        view = self.view
-        known = view.record is not None and view.blocks is not None
-        record = self._with_blocks(view.record.ceiling) if known and view.record else view.record
-        if self.job.state is not JobState.QUEUED:
-            self._save(state=state, code=None, message=why, next_try_at=None, record=record)
-        self._board.drop(("progress", *self.key))
-        return why
-
     def cancel(self, session: Session | None, *, code: Code | None = None, message: str = "") -> str:
         """Somebody cancelled the campaign, or its time is over, and nothing was activated."""
         self._session = session
@@ -203,14 +192,18 @@ class TransferRun:
         if not self.ended and self.view.record is not None and self.view.blocks is not None:
             self._save(record=self._with_blocks(self.view.record.ceiling))
 
-    def set_aside(self, why: str) -> None:
+    def set_aside(self, why: str, *, image_gone: bool = False) -> None:
         """What the meter acknowledged is durable, and nothing more is done until the job is begun anew: nothing is
-        wrong with it. Once activation is decided its state says more than that it waits."""
+        wrong with it. A meter that was not begun stays so, and one that waits for its activation alone goes on doing
+        that, unless its image is gone; once activation is decided its state says more than that it waits."""
+        self._board.drop(("progress", *self.key))
+        if self.job.state is JobState.QUEUED:
+            return
         activated = self.view.record is not None and self.view.record.activate_decided
+        verified = self.job.state is JobState.AWAITING_ACTIVATION and not image_gone
+        state = self.job.state if activated or verified else JobState.WAITING
         self.checkpoint()
-        self._save(
-            state=self.job.state if activated else JobState.WAITING, code=None, message=why, next_try_at=None
-        )
+        self._save(state=state, code=None, message=why, next_try_at=None)
 
     # -- blocks that go to several meters at once (worker/broadcast.py) ------------------------------------------
 

@@ -345,13 +345,12 @@ class Worker:
     def _hold_closed(self, now_s: float) -> None:
         """Leave the meters whose campaign may not go on now, at a block boundary and in order."""
         for job in self._hours.closed((run.job for run in self._runs.values()), now_s):
-            run = self._runs[job.campaign_id, job.meter_id]
-            self._put_aside(run, verified=job.state is JobState.AWAITING_ACTIVATION)
+            self._put_aside(self._runs[job.campaign_id, job.meter_id])
 
-    def _put_aside(self, run: TransferRun, *, verified: bool) -> str:
+    def _put_aside(self, run: TransferRun, *, image_gone: bool = False) -> str:
         why = self._hours.why_closed(run.job)
         with contextlib.suppress(StateError):  # the Store has ended it already
-            run.hold(why, verified=verified)
+            run.set_aside(why, image_gone=image_gone)
         self._drop(run)
         return why
 
@@ -457,7 +456,7 @@ class Worker:
         """What is not done in this run now, and why; empty: it is done."""
         writes = isinstance(step, Enable | Initiate | SendBlock | Verify)
         if writes and not self._hours.may_transfer(run.job):
-            return self._put_aside(run, verified=False)  # it was to be activated: its image is gone
+            return self._put_aside(run, image_gone=True)  # it was to be activated
         return self._broadcasts.take(run, step) or ""
 
     def _do(self, run: TransferRun, step: Step, session: Session | None, now_s: float) -> str:
@@ -541,7 +540,6 @@ class Worker:
             # Somebody else may have ended the job; the Store is right.
             with contextlib.suppress(StateError):
                 run.set_aside(self._lending.sentence())
-            self._board.drop(("progress", *run.key))
         self._runs.clear()
         self._in_hand = None
         self._broadcasts.forget()
