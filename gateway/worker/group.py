@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.clock import Clock
+from gateway.clock import EARLIEST, Clock
 from gateway.errors import GatewayError
 from gateway.link.counters import Counters
 from gateway.model import BroadcastFraming, MeterKeys, Security
@@ -17,9 +17,8 @@ from gateway.wire import apdu, broadcast
 from gateway.wire.hdlc import Address
 from gateway.worker.transfer_run import TransferRun
 
-EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
-"""This was written later: a clock that says less was never set, and neither was one that is behind the order."""
-
+COUNTER_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+"""Never moved on: counters would go back."""
 COUNTERS_PER_S = 8
 """How fast the first counter of a broadcast key grows with the time of day: faster than a bus at 9600 baud takes
 frames, and slow enough for 17 years in 32 bits."""
@@ -159,7 +158,7 @@ class BroadcastKeys:
         if name not in self._seeded:
             now = self._clock.now()
             if now >= group.ordered_at:
-                first = int((now - EARLIEST).total_seconds() * COUNTERS_PER_S)
+                first = int((now - COUNTER_EPOCH).total_seconds() * COUNTERS_PER_S)
                 self._store.seed_broadcast_counter(name, first, port=self._port)
                 self._seeded.add(name)
         if name not in self._known and self._store.counter(name) is not None:
