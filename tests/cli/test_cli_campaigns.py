@@ -38,18 +38,6 @@ def gateway(tmp_path_factory):
 
 
 @pytest.fixture
-def type_in(gateway, capsys):
-    """Run a command line here: status, what it printed, what it complained."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(gateway.config)])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
 def submit(type_in, tmp_path):
     """Order an update."""
 

@@ -37,18 +37,6 @@ def firmware(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def type_in(gateway, capsys):
-    """Run a command line here: status, what it printed, what it complained."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(gateway.config)])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
 def start(gateway: RunningGateway, *words: str, **options) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "gateway", *words, "--config", str(gateway.config)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, **options)

@@ -30,18 +30,6 @@ def gateway(tmp_path):
         running.close()
 
 
-@pytest.fixture
-def type_in(gateway, capsys):
-    """Run a command line here: status, what it printed, what it complained."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(gateway.config)])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
 def order(gateway, directory):
     file = directory / "image"
     file.write_bytes(os.urandom(60_000))
