@@ -1,5 +1,5 @@
 -- The state of one gateway. Times are UTC text of one width (2026-11-22T07:49:00.000000Z), so that they sort.
--- Columns that carry a field of a noun in gateway/model.py have its name.
+-- Columns that carry a field of a noun in gateway/model have its name.
 
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,

@@ -1,0 +1,127 @@
+"""What was ordered: one image into some meters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gateway.errors import Code
+
+
+class CampaignState(StrEnum):
+    ACCEPTED = "accepted"
+    FETCHING = "fetching"
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class PausedWhy(StrEnum):
+    """What a paused campaign waits for."""
+
+    WINDOW = "window"
+    OPERATOR = "operator"
+    CLOCK = "clock"
+    APPROVAL = "approval"
+    FAILURES = "failures"
+    SOAK = "soak"
+
+
+class ActivateWhen(StrEnum):
+    """When a meter that has verified its image may be ordered to run it."""
+
+    IMMEDIATELY = "immediately"
+    """As soon as it has; inside the window of the transfer, where there is one."""
+    WINDOW = "window"
+    """In a window of its own."""
+    AT = "at"
+    """From a time on."""
+    MANUAL = "manual"
+    """After `campaign.approve`; inside the window of the transfer, where there is one."""
+
+
+TERMINAL_CAMPAIGN = frozenset({
+    CampaignState.SUCCEEDED, CampaignState.PARTIAL, CampaignState.FAILED, CampaignState.CANCELLED,
+    CampaignState.EXPIRED,
+})  # fmt: skip
+DEFAULT_PRIORITY = 5
+
+
+class Delivery(StrEnum):
+    """How the blocks of an order go to its meters."""
+
+    UNICAST = "unicast"
+    BROADCAST = "broadcast"
+    """To all of a bus at once, and every meter is configured for that."""
+    AUTO = "auto"
+    """By broadcast where two or more can take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """An order: one image into some meters."""
+
+    id: str
+    sha256: str
+    identifier: bytes
+    """What the image is called towards the meters (class 18, method 1)."""
+    meters: tuple[str, ...]
+    """The targets, resolved when it was accepted."""
+    created_at: datetime
+    url: str = ""
+    """Empty: the image is stored already."""
+    image_size: int | None = None
+    expect_version: str = ""
+    firmware_object: str = ""
+    """Empty: the profile's."""
+    take_over: bool = False
+    dry_run: bool = False
+    """Look at the meters, up to where an image would be begun."""
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9; a higher one has the line first."""
+    delivery: Delivery = Delivery.UNICAST
+    window: str = ""
+    """The window of the transfer; empty: at any time."""
+    activate_when: ActivateWhen = ActivateWhen.IMMEDIATELY
+    activate_window: str = ""
+    activate_at: datetime | None = None
+    approved: bool = False
+    """An operator has approved the activation."""
+    not_after: datetime | None = None
+    canary: int = 0
+    """So many meters go first."""
+    canary_soak_s: float = 0.0
+    """So long the last of them has to run its new firmware before others follow."""
+    wave: int = 0
+    """So many meters go together afterwards; 0: all."""
+    max_failures: int | None = None
+    """More failed meters than this pause the campaign; None: no number does."""
+    failures_accepted: int = 0
+    """So many failed meters were known to the operator who resumed it last; they count no more."""
+    released: int = 0
+    """So many of its jobs, in their order, may be worked on."""
+    paused: PausedWhy | None = None
+    opens_at: datetime | None = None
+    """When a paused campaign goes on by itself, where that is known."""
+    state: CampaignState = CampaignState.ACCEPTED
+    code: Code | None = None
+    message: str = ""
+    rev: int = 1
+    fetch_tries: int = 0
+    fetch_next_try_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Bytes that are stored here and whose digest was checked."""
+
+    sha256: str
+    size: int
