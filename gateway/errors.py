@@ -96,6 +96,7 @@ class GatewayError(Exception):
 
     code: ClassVar[Code] = Code.E_SCHEMA
     retryable: ClassVar[bool] = False
+    own_advice: ClassVar[str] = ""
 
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
@@ -104,8 +105,8 @@ class GatewayError(Exception):
 
     @property
     def advice(self) -> str:
-        """What the operator can do about it."""
-        return ADVICE[self.code]
+        """What the operator can do about it: that of the code, where the class has none of its own."""
+        return self.own_advice or ADVICE[self.code]
 
 
 # -- what somebody ordered cannot be done as it was ordered ---------------------------------------------------
@@ -313,6 +314,16 @@ class ConfigError(GatewayError):
 
 
 class StoreError(GatewayError):
-    """The state directory cannot be used: too new a schema, another machine's, unwritable."""
+    """The state directory cannot be used or written."""
 
     code = Code.F_DISK
+
+
+class NewerSchemaError(StoreError):
+    """A newer program wrote this state, and this one does not know how to read it: nothing was touched."""
+
+    code = Code.E_STATE
+    own_advice = (
+        "Install the newer meter-gateway again, which goes on where it stopped. What is known of the meters since is "
+        "in its state alone: see docs/recovery.md before going back to an older one."
+    )

@@ -104,6 +104,8 @@ class Job:
     detail: str = ""
     tries: int = 0
     """Failed attempts in a row since the last progress."""
+    crashes: int = 0
+    """How often a bug of this program ended it at work on this job."""
     next_try_at: datetime | None = None
     blocks_done: int = 0
     blocks_total: int = 0

@@ -7,23 +7,20 @@ database or the file, the higher of what is left holds; what is written is check
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import CounterSpentError, StateError, StoreError
+from gateway.errors import CounterSpentError, StateError
 from gateway.model import MeterKeys
 from gateway.store.database import Database
 from gateway.store.rows import insert
+from gateway.store.second_file import SecondFile
 
-log = logging.getLogger(__name__)
-
-FILE_NAME = "counters.json"
+NAME = "counters"
+"""Of the second file."""
 
 END = 2**32
 """Invocation counters have 32 bits (Green Book, security suite 0: the IV is system title and counter)."""
@@ -41,7 +38,7 @@ class Counters(Database):
 
     def __init__(self, state_dir: Path, clock: Clock, board: Board | None) -> None:
         super().__init__(state_dir, clock, board)
-        self._second_path = state_dir / FILE_NAME
+        self._second_file = SecondFile(state_dir, NAME)
         self._key_names: dict[str, str] = {}
         self._counters = self._merged()
 
@@ -83,7 +80,7 @@ class Counters(Database):
             )
         sequence = self._sequence(meter_id)
         wanted = {**self._counters, sequence: value}
-        write_counters(self._second_path, wanted)
+        self._second_file.write(wanted)
         with self._transaction() as database:
             insert(database, "counters", {"sequence": sequence, "next": value}, verb="REPLACE")
             also(database)
@@ -92,60 +89,15 @@ class Counters(Database):
     def _merged(self) -> dict[str, int]:
         """What both places know, the higher of each; brought up to date where one has less."""
         stored = {str(row["sequence"]): int(row["next"]) for row in self._rows("SELECT * FROM counters")}
-        second = read_counters(self._second_path)
+        second = self._second_file.read()
         merged = {
             name: max(stored.get(name, 0), (second or {}).get(name, 0))
             for name in stored.keys() | (second or {}).keys()
         }
         if merged != second and (merged or second is not None):
-            write_counters(self._second_path, merged)
+            self._second_file.write(merged)
         if merged != stored:
             with self._transaction() as database:
                 for name, value in merged.items():
                     insert(database, "counters", {"sequence": name, "next": value}, verb="REPLACE")
         return merged
-
-
-def read_counters(path: Path) -> dict[str, int] | None:
-    """The counters of the second file, or None: it is not there, or damaged (then kept as `*.broken`)."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}", detail=f"errno {error.errno}") from error
-    try:
-        document = json.loads(content)
-        counters = {str(meter): int(value) for meter, value in document["counters"].items()}
-        if document["v"] == 1 and document["sha256"] == _digest(counters):
-            return counters
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    log.error("%s is damaged and was set aside; the counters of the database hold", path)
-    path.replace(path.with_name(path.name + ".broken"))
-    return None
-
-
-def write_counters(path: Path, counters: Mapping[str, int]) -> None:
-    """Replace the second file as a whole, synced before return (rename(2), fsync(2))."""
-    document = {"v": 1, "counters": dict(counters), "sha256": _digest(counters)}
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(document).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}", detail=f"errno {error.errno}"
-        ) from error
-
-
-def _digest(counters: Mapping[str, int]) -> str:
-    return hashlib.sha256(json.dumps(dict(counters), sort_keys=True).encode()).hexdigest()

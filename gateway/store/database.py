@@ -21,8 +21,9 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import NewerSchemaError, StoreError
 from gateway.store.rows import insert, moment_text
+from gateway.store.second_file import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Database:
     """
 
     def __init__(self, state_dir: Path, clock: Clock, board: Board | None) -> None:
-        """Raises StoreError: a newer schema (nothing is touched), another process, a directory that is not ours."""
+        """Raises NewerSchemaError (nothing is touched), StoreError: another process, a directory that is not ours."""
         self._path = state_dir / FILE_NAME
         self._clock = clock
         self._board = board
@@ -193,14 +194,12 @@ def schemas() -> tuple[str, ...]:
 
 
 def check(path: Path, newest: int) -> None:
-    """Raise StoreError if a newer program wrote this database, sqlite3.DatabaseError if it is broken. Opened
+    """Raise NewerSchemaError if a newer program wrote this database, sqlite3.DatabaseError if it is broken. Opened
     read-only: a newer one is left as it is."""
     with closing(_connect(path, query="?mode=ro")) as database:
         version = _version(database)
         if version > newest:
-            raise StoreError(
-                f"{path} has schema {version}, this program knows up to {newest}: install the newer program again"
-            )
+            raise NewerSchemaError(f"{path} has schema {version}, this program knows up to {newest}")
         verdict = [str(row[0]) for row in database.execute("PRAGMA quick_check(1)")]
         if verdict != ["ok"]:
             raise sqlite3.DatabaseError(verdict[0])
@@ -212,15 +211,20 @@ def check(path: Path, newest: int) -> None:
 
 
 def backup(database: sqlite3.Connection, path: Path, version: int) -> None:
-    """Keep the database as it was at `version`, whole or not at all; nothing for a new one."""
+    """Keep the database as it was at `version`, whole or not at all, and durably; nothing for a new one."""
     if version == 0:
         return
     target = path.with_name(f"{path.name}.v{version}")
     partial = target.with_name(target.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with closing(sqlite3.connect(partial)) as copy:
-        database.backup(copy)
-    partial.replace(target)
+    try:
+        partial.unlink(missing_ok=True)
+        with closing(sqlite3.connect(partial)) as copy:
+            database.backup(copy)  # SQLite syncs what it commits
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
 
 
 def _why(error: sqlite3.DatabaseError, path: Path) -> str:

@@ -12,8 +12,9 @@ from support.desk import Fuse, PowerCut, memory_directory, open_fused, open_stor
 from gateway.errors import CounterSpentError, StateError
 from gateway.model import MeterKeys
 from gateway.simulator.clock import VirtualClock
-from gateway.store.counters import END, key_name, read_counters
+from gateway.store.counters import END, key_name
 from gateway.store.parking import HIGHEST_SEED
+from gateway.store.second_file import SecondFile
 
 METER = "MTR1"
 
@@ -139,7 +140,7 @@ def test_what_is_left_of_database_and_file_holds(tmp_path, clock, loss):
     assert store.counter("MTR2") == 7
     store.close()
     # Both are up to date again: now the other one may be lost.
-    assert read_counters(tmp_path / "counters.json") == {METER: 1100, "MTR2": 7}
+    assert SecondFile(tmp_path, "counters").read() == {METER: 1100, "MTR2": 7}
     lose_file(tmp_path)
     store = open_store(tmp_path, clock)
     assert store.counter(METER) == 1100

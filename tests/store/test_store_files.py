@@ -1,20 +1,18 @@
 """What happens to the files in the state directory: made, migrated, broken, too new, shared by mistake."""
 
-import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from support.desk import Fuse, PowerCut, campaign, command, jobs_of, open_fused, open_store
 
 from gateway.board import CONTROL, UPLINK, Board, port_actor
 from gateway.errors import StoreError
-from gateway.model import Campaign, Job, JobState, TransferRecord
+from gateway.model import JobState, TransferRecord
 from gateway.simulator.clock import VirtualClock
-from gateway.store import database
-from gateway.store.counters import read_counters
+from gateway.store.second_file import SecondFile
 
 DB = "store.db"
 
@@ -110,88 +108,6 @@ def test_a_database_that_is_gone_is_made_anew_with_a_new_epoch(tmp_path, clock, 
     store.close()
 
 
-# -- schemas --------------------------------------------------------------------------------------------------
-
-
-def test_a_newer_schema_stops_this_program_and_stays_as_it_is(tmp_path, clock):
-    lived, found = tmp_path / "lived", tmp_path / "found"
-    found.mkdir()
-    ran_for_a_while(lived, clock)
-    newer = sqlite3.connect(lived / DB)
-    newer.execute("PRAGMA user_version = 99")
-    for name in (
-        DB,
-        f"{DB}-wal",
-        "counters.json",
-    ):  # as kill -9 leaves them: the version stands in the log only
-        shutil.copy(lived / name, found)
-    newer.close()
-    before = {path.name: path.read_bytes() for path in found.iterdir()}
-    with pytest.raises(StoreError, match="schema 99, this program knows up to 1"):
-        open_store(found, clock)
-    assert {name: (found / name).read_bytes() for name in before} == before
-    assert not list(found.glob("*.broken*"))
-
-
-def two_schemas(monkeypatch, second):
-    scripts = (*database.schemas(), second)
-    monkeypatch.setattr(database, "schemas", lambda: scripts)
-
-
-def test_an_older_schema_is_migrated_after_a_backup(tmp_path, clock, monkeypatch):
-    epoch = ran_for_a_while(tmp_path, clock)
-    two_schemas(monkeypatch, "ALTER TABLE campaigns ADD COLUMN note TEXT;\nCREATE TABLE extra (a INTEGER);")
-    store = open_store(tmp_path, clock)
-    assert store.epoch == epoch
-    assert store.campaign("fw-1") is not None
-    store.close()
-    with sqlite3.connect(tmp_path / f"{DB}.v1") as backup:
-        assert backup.execute("PRAGMA user_version").fetchone() == (1,)
-        assert backup.execute("SELECT id FROM campaigns").fetchall() == [("fw-1",)]
-    backup.close()
-    with sqlite3.connect(tmp_path / DB) as now:
-        assert now.execute("PRAGMA user_version").fetchone() == (2,)
-    now.close()
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_losing_power_while_migrating_loses_nothing(tmp_path, clock, monkeypatch, after):
-    ran_for_a_while(tmp_path, clock)
-    two_schemas(monkeypatch, "CREATE TABLE extra (a INTEGER);")
-    with pytest.raises(PowerCut):
-        open_fused(tmp_path, clock, Fuse(blows_at=1, after=after))
-    store = open_store(tmp_path, clock)
-    assert store.campaign("fw-1") is not None
-    store.close()
-
-
-def test_a_migration_that_fails_leaves_the_old_schema(tmp_path, clock, monkeypatch):
-    ran_for_a_while(tmp_path, clock)
-    with monkeypatch.context() as patch:
-        two_schemas(patch, "CREATE TABLE extra (a INTEGER);\nINSERT INTO nowhere VALUES (1);")
-        with pytest.raises(StoreError):
-            open_store(tmp_path, clock)
-    store = open_store(tmp_path, clock)
-    assert store.campaign("fw-1") is not None
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "noun, table, elsewhere",
-    [
-        (Campaign, "campaigns", {"cmd_id", "number"}),
-        (Job, "jobs", {"number"}),
-        (TransferRecord, "transfers", {"job"}),
-    ],
-)
-def test_every_field_of_a_noun_has_its_column(tmp_path, clock, noun, table, elsewhere):
-    open_store(tmp_path, clock).close()
-    with sqlite3.connect(tmp_path / DB) as raw:
-        columns = {row[1] for row in raw.execute(f"PRAGMA table_info({table})")}
-    raw.close()
-    assert columns - elsewhere == {field.name for field in fields(noun)} - {"record"}
-
-
 # -- who may use it, and how much it takes --------------------------------------------------------------------
 
 OPEN_FROM_OUTSIDE = """
@@ -276,4 +192,4 @@ def test_no_secret_and_no_world_readable_file_is_made(tmp_path, clock):
     store = open_store(state, clock)
     assert state.stat().st_mode & 0o007 == 0
     store.close()
-    assert read_counters(state / "counters.json") is None
+    assert SecondFile(state, "counters").read() is None

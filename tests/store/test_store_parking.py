@@ -10,8 +10,8 @@ from gateway.errors import Code, CounterSpentError, ParkedError, StateError
 from gateway.link.counters import LAST
 from gateway.model import MeterKeys, ReplyStatus
 from gateway.simulator.clock import VirtualClock
-from gateway.store.counters import read_counters
 from gateway.store.parking import HIGHEST_SEED, refusal
+from gateway.store.second_file import SecondFile
 
 METER = "MTR1"
 KEYS = MeterKeys(b"encryption-key-1", b"authenticat-key1", b"pass:word", 4711)
@@ -134,7 +134,7 @@ def test_an_adopted_counter_is_the_next_and_the_meter_is_served_again(tmp_path, 
     )
     assert store.reply_of(reply.cmd_id) == reply
     assert store.parked(METER) is None
-    assert read_counters(tmp_path / "counters.json") == {METER: 5000}
+    assert SecondFile(tmp_path, "counters").read() == {METER: 5000}
     assert store.reserve_counters(METER, 1) == 5000
     assert told(store)[-2:] == [
         ("counter", METER, "uid 1000 (pid 1)"),
