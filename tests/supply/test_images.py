@@ -205,7 +205,7 @@ def test_a_full_disk_is_a_disk_error_and_leaves_nothing(
     def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", no_space)
+    monkeypatch.setattr(os, "fdatasync", no_space)
     with pytest.raises(DiskError, match="No space left") as raised:
         images.add([CONTENT])
     assert raised.value.detail == "errno 28"
