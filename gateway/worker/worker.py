@@ -8,55 +8,42 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
 from gateway.errors import (
     BusyError,
     Code,
-    GatewayError,
     LinkLostError,
     MeterError,
-    NotFoundError,
-    PortError,
     StateError,
 )
 from gateway.link.conversation import PUBLIC_CLIENT
 from gateway.link.port import Port
 from gateway.link.session import Session
 from gateway.model import (
-    Campaign,
     CampaignState,
-    Errand,
-    Job,
     JobState,
     Meter,
     MeterKeys,
     PortSettings,
-    Reply,
-    ReplyStatus,
     StepReport,
 )
 from gateway.store import Store
-from gateway.store.commands import failed
-from gateway.store.documents import time_text
 from gateway.supply.images import ImageStore
 from gateway.transfer import Done, Enable, Failed, Initiate, SendBlock, Step, Survey, Verify, Wait
 from gateway.worker import order
 from gateway.worker.broadcast import GROUP_REST_S, Broadcasts
 from gateway.worker.contact import Contact
+from gateway.worker.errands import Errands
 from gateway.worker.figures import Figures
 from gateway.worker.group import Group
 from gateway.worker.hours import Hours
 from gateway.worker.learning import Learning
 from gateway.worker.lending import Lending
-from gateway.worker.line_watch import LineWatch
-from gateway.worker.probe import probe
-from gateway.worker.scan import NOTE_S, Scan
+from gateway.worker.line import Line
+from gateway.worker.queue import JobQueue
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
-from gateway.worker.shared_line import SharedLine
 from gateway.worker.transfer_run import NEVER_S, TransferRun
 
 KEEP_SESSION_S = 20.0
@@ -65,8 +52,6 @@ waits the meter is left."""
 RESTED_S = 1.0
 """After so long without an exchange a meter may have ended its link by itself, and nothing is wrong with that."""
 OUTBOX_WAIT_S = 10.0
-LOOK_AGAIN_S = 60.0
-DISK_WAIT = timedelta(seconds=60)
 
 _CANCELLED = frozenset({CampaignState.CANCELLING, CampaignState.CANCELLED})
 
@@ -97,10 +82,7 @@ class Worker:
         self._clock = clock
         self._figures = Figures(settings.name, board=board, clock=clock)
         self._learning = Learning(settings, store=store, clock=clock)
-        self._watch = LineWatch(settings, store=store, clock=clock)
         self._lending = Lending(settings.name, store=store, clock=clock)
-        clients = {PUBLIC_CLIENT, *(meter.client for meter in meters.values())}
-        self._shared = SharedLine(settings, clients=clients, store=store, clock=clock)
         self._contact = Contact(
             settings,
             keys=keys,
@@ -116,21 +98,27 @@ class Worker:
         self._bell = board.bell(self._actor)
         self._called = True
         """There may be an errand, or a campaign that was cancelled."""
-        self._look = True
-        """There may be a job."""
-        self._look_at: float | None = None
-        self._queued: Campaign | None = None
-        """That of the next job that waits to be begun; None: none does."""
-        self._scan: Scan | None = None
         self._scans_next = False
         """The line is the scan's in every other step."""
         self._runs: dict[tuple[str, str], TransferRun] = {}
         self._in_hand: TransferRun | Group | None = None
         """Who the line was given to, until it fails; a look at another in between changes nothing."""
+        self._queue = JobQueue(
+            settings.name, meters=meters, store=store, images=images, board=board, clock=clock, hours=self._hours,
+            runs=self._runs,
+        )  # fmt: skip
         self._sessions = Sessions(
             settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget,
             show_life=self._show_life,
         )  # fmt: skip
+        self._line = Line(
+            settings,
+            clients={PUBLIC_CLIENT, *(meter.client for meter in meters.values())},
+            sessions=self._sessions,
+            store=store,
+            clock=clock,
+            back=self._serve_who_waits_for_line,
+        )
         self._broadcasts = Broadcasts(
             settings,
             meters=meters,
@@ -143,6 +131,21 @@ class Worker:
             tally=self._figures.of_all,
             runs=self._runs,
         )
+        self._errands = Errands(
+            settings,
+            meters=meters,
+            store=store,
+            board=board,
+            clock=clock,
+            contact=self._contact,
+            sessions=self._sessions,
+            line=self._line,
+            lending=self._lending,
+            tally=self._figures.of_all,
+            runs=self._runs,
+            holder=self._holder,
+            leave_all=self._leave_all,
+        )
 
     def step(self) -> StepReport:
         """One exchange with one meter, or one errand, or the finding that nothing is due. Never waits between
@@ -152,12 +155,13 @@ class Worker:
         self._figures.post(now_s)
         if self._bell.is_set():
             self._bell.clear()
-            self._look = self._called = True
+            self._called = True
+            self._queue.news()
             self._hours.news()
         if self._called:
-            errand = self._store.take_errand(self._settings.name)
-            if errand is not None:
-                return StepReport(self._run_errand(errand), now_s)
+            if done := self._errands.run_next():
+                self._leave_unwanted()
+                return StepReport(done, now_s)
             self._called = False
             self._lending.look()
             self._drop_cancelled()
@@ -166,17 +170,17 @@ class Worker:
         self._hold_closed(now_s)
         if self._runs and self._store.outbox_full() and self._holder() is None:
             return self._hold()
-        if now_s >= self._watch.look_at_s or now_s >= self._shared.calm_at_s:
-            self._see_to_line(now_s)
+        if now_s >= self._line.look_at_s:
+            self._line.look(now_s)
         if self._broadcasts.groups and (polled := self._broadcasts.keep_alive()):
             return StepReport(polled, now_s)
-        scan = self._scan if self._scan is None or self._holder() is None else None
+        scanning = self._errands.scanning and self._holder() is None
         self._scans_next = not self._scans_next
-        if scan is not None and self._scans_next:
-            return StepReport(self._scan_on(scan), now_s)
+        if scanning and self._scans_next:
+            return StepReport(self._errands.scan_on(), now_s)
         run = self._choose(now_s)
         if run is None:
-            return self._rest() if scan is None else StepReport(self._scan_on(scan), now_s)
+            return StepReport(self._errands.scan_on(), now_s) if scanning else self._rest()
         if isinstance(run, Group):
             return self._broadcasts.step(run)
         sentence = self._advance(run, now_s)
@@ -188,7 +192,7 @@ class Worker:
         """Leave the meters and the line, and make durable what they acknowledged."""
         try:
             self._checkpoint()
-            self._end_scan(BusyError("the gateway leaves the line"))
+            self._errands.end_scan(BusyError("the gateway leaves the line"))
         finally:
             for key in self._runs:
                 self._board.drop(("progress", *key))
@@ -209,7 +213,7 @@ class Worker:
         if holder is not None:
             return holder if holder.wake_at <= now_s else None
         due: list[TransferRun | Group] = [run for run in self._runs.values() if run.wake_at <= now_s]
-        queued = self._next_queued()
+        queued = self._queue.next_campaign()
         group = self._broadcasts.ready(queued) if self._broadcasts.groups else None
         if group is not None:
             due.append(group)
@@ -222,7 +226,7 @@ class Worker:
             if best is None or claim < best:
                 first, best = who, claim
         if queued is not None and (best is None or order.new(queued.priority) < best):
-            begun = self._take_job()
+            begun = self._queue.begin_next()
             if begun is not None:
                 first, best = begun, self._claim(begun, now_s)
         if best is not None and best.kind is not order.Kind.LOOK:
@@ -260,88 +264,6 @@ class Worker:
             longest_rest_s = GROUP_REST_S
         return self._sessions.of(run.meter.id, longest_rest_s=NEVER_S if run.keeps_line else longest_rest_s)
 
-    def _next_queued(self) -> Campaign | None:
-        """That of the next job that waits to be begun; the Store is asked when there may be news."""
-        if self._look or (self._look_at is not None and self._look_at <= self._clock.monotonic()):
-            self._look, self._look_at = False, None
-            job = self._next_job()
-            self._queued = None if job is None else self._campaign_of(job)
-            if job is None:
-                self._look_at = self._when(
-                    self._store.next_due_at(self._settings.name, tuple(self._runs), self._hours.may_work)
-                )
-        return self._queued
-
-    def _next_job(self) -> Job | None:
-        return self._store.due_job(
-            self._settings.name, self._clock.now(), tuple(self._runs), self._hours.may_work
-        )
-
-    def _take_job(self) -> TransferRun | None:
-        """Begin the next job. One that ends before it began makes room for the next at once."""
-        self._look = True
-        while job := self._next_job():
-            run = self._begin(job)
-            if run is not None:
-                return run
-        self._next_queued()  # and with it when to look again
-        return None
-
-    def _campaign_of(self, job: Job) -> Campaign:
-        campaign = self._store.campaign(job.campaign_id)
-        assert campaign is not None, "a job has a campaign"
-        return campaign
-
-    def _when(self, moment: datetime | None) -> float | None:
-        if moment is None:
-            return None
-        # Time of day may be set at any moment (a Pi has no clock of its own): never trust it for long.
-        ahead_s = (moment - self._clock.now()).total_seconds()
-        return self._clock.monotonic() + min(max(1.0, ahead_s), LOOK_AGAIN_S)
-
-    def _begin(self, job: Job) -> TransferRun | None:
-        campaign = self._campaign_of(job)
-        if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
-            self._end(job, JobState.CANCELLED, code=campaign.code, message=campaign.message or "cancelled")
-            return None
-        try:
-            meter = self._meters.get(job.meter_id)
-            if meter is None:
-                raise NotFoundError(f"meter {job.meter_id} is no longer configured")
-            image = self._image(job, campaign.sha256)
-        except GatewayError as error:
-            if error.retryable:
-                self._put_off(job, error)
-                return None
-            self._end(job, JobState.FAILED, code=error.code, message=error.message)
-            return None
-        run = TransferRun(
-            job, campaign, meter, image, store=self._store, board=self._board, clock=self._clock
-        )
-        self._runs[run.key] = run
-        return run
-
-    def _image(self, job: Job, sha256: str) -> bytes:
-        """The bytes, once for all who send them; none where activation was ordered and only looking is left."""
-        if job.record is not None and job.record.activate_decided:
-            return b""
-        for run in self._runs.values():
-            if run.sha256 == sha256 and run.image:
-                return run.image
-        return self._images.read(sha256)
-
-    def _put_off(self, job: Job, error: GatewayError) -> None:
-        later = self._clock.now() + DISK_WAIT
-        self._store.save_job(
-            replace(job, state=JobState.WAITING, code=error.code, message=error.message, next_try_at=later)
-        )
-
-    def _end(self, job: Job, state: JobState, *, message: str, code: Code | None = None) -> None:
-        """End a job that was not begun in this process."""
-        self._store.save_job(
-            replace(job, state=state, code=code, message=message, finished_at=self._clock.now())
-        )
-
     def _hold_closed(self, now_s: float) -> None:
         """Leave the meters whose campaign may not go on now, at a block boundary and in order."""
         for job in self._hours.closed((run.job for run in self._runs.values()), now_s):
@@ -356,10 +278,11 @@ class Worker:
 
     def _drop_cancelled(self) -> None:
         for run in list(self._runs.values()):
-            if self._store.campaign_state(run.job.campaign_id) not in _CANCELLED:
+            campaign = self._store.campaign(run.job.campaign_id)
+            if campaign is None or campaign.state not in _CANCELLED:
                 continue
             if run.view.record is None or not run.view.record.activate_decided:
-                campaign, session = self._campaign_of(run.job), self._session_of(run)
+                session = self._session_of(run)
                 # The Store has ended a job already that waited for its next try.
                 with contextlib.suppress(StateError):
                     run.cancel(
@@ -383,7 +306,7 @@ class Worker:
     def _drop(self, run: TransferRun) -> None:
         self._runs.pop(run.key, None)
         self._in_hand = None if self._in_hand is run else self._in_hand
-        self._look = True
+        self._queue.news()
         self._leave_unwanted()
 
     def _rest(self) -> StepReport:
@@ -392,8 +315,8 @@ class Worker:
         if holder is not None:
             return StepReport("the line is kept for one meter", holder.wake_at)
         wakes = [run.wake_at for run in self._runs.values()]
-        wakes += filter(None, [self._look_at, self._figures.until_idle_s()])
-        wake_at = min(self._watch.look_at_s, self._shared.calm_at_s, *wakes, NEVER_S)
+        wakes += filter(None, [self._queue.look_at_s, self._figures.until_idle_s()])
+        wake_at = min(self._line.look_at_s, *wakes, NEVER_S)
         self._leave_unwanted()
         return StepReport("nothing is due", None if wake_at == NEVER_S else wake_at)
 
@@ -403,38 +326,13 @@ class Worker:
         self._sessions.leave_all_but(lambda _: False)
         return StepReport("the outbox is nearly full", self._clock.monotonic() + OUTBOX_WAIT_S)
 
-    def _see_to_line(self, now_s: float) -> None:
-        if now_s >= self._watch.look_at_s:
-            self._look_at_line()
-        if now_s >= self._shared.calm_at_s:
-            self._shared.calm()
-
-    def _look_at_line(self) -> None:
-        """A device that is not there is told before a job needs it; one that is back is opened at once."""
-        missing = self._watch.missing()
-        try:
-            if missing:
-                raise PortError(missing)
-            if self._watch.lost:
-                self._sessions.port()
-                self._line_is_back()
-        except PortError as error:
-            self._sessions.close_port()
-            self._watch.gone(error.message)
-
-    def _lose(self, meter_id: str, error: MeterError) -> None:
-        self._sessions.lose(meter_id, error)
-        if isinstance(error, PortError):
-            self._watch.gone(error.message)
-
-    def _line_is_back(self) -> None:
-        """Whoever waits for the line is served now, and not when its next try would be."""
-        self._watch.back()
+    def _serve_who_waits_for_line(self) -> None:
+        """It is back: nobody waits for his next try."""
         self._store.try_now(self._settings.name, Code.T_PORT)
         for run in self._runs.values():
             if run.job.code is Code.T_PORT:
                 run.wake_at = self._clock.monotonic()
-        self._look = True
+        self._queue.news()
 
     # -- one job ---------------------------------------------------------------------------------------------------
 
@@ -466,20 +364,19 @@ class Worker:
             talks = not isinstance(step, Wait | Done | Failed)
             if session is None and talks:
                 self._contact.check(run.meter)
-            if talks and (session is None or now_s >= self._shared.listen_at_s):
-                self._shared.listen(self._sessions.port())
+            if talks:
+                self._line.listen(now_s, associating=session is None)
             if session is None and talks:
                 run.associated(self._sessions.associate(run.meter))
-                if self._watch.lost:
-                    self._line_is_back()
+                self._line.works()
                 return "associated"
             sentence = run.perform(step, session)
         except MeterError as error:
             self._in_hand = None
             rested_s = self._sessions.rested_s(meter_id, now_s)
             error = self._contact.judge(run.meter, session, error)
-            error = self._shared.blame(error, self._figures.of(meter_id).masters - masters)
-            self._lose(meter_id, error)
+            error = self._line.blame(error, self._figures.of(meter_id).masters - masters)
+            self._line.lose(meter_id, error)
             if (
                 rested_s > RESTED_S
                 and isinstance(error, LinkLostError)
@@ -493,11 +390,10 @@ class Worker:
             return sentence
         ended_s = self._clock.monotonic()
         self._sessions.used(meter_id, ended_s)
-        self._shared.used(ended_s)
+        self._line.used(ended_s)
         if session is not None and session.slow and not run.keeps_line:
             self._learn(run.meter, session)
-        if self._watch.lost:
-            self._line_is_back()
+        self._line.works()
         if run.wake_at > now_s:
             self._leave_unwanted()
         return sentence
@@ -530,119 +426,19 @@ class Worker:
 
     # -- a line that is lent ------------------------------------------------------------------------------------------
 
-    def _lend(self, errand: Errand) -> dict[str, object]:
-        """Leave everything as at a stop: who is served again later is begun anew."""
-        holder = self._holder()
-        if holder is not None:
-            raise _unbroken(holder)
-        hold = self._lending.lend(errand)
+    def _leave_all(self, why: str) -> None:
         for run in self._runs.values():
             # Somebody else may have ended the job; the Store is right.
             with contextlib.suppress(StateError):
-                run.set_aside(self._lending.sentence())
+                run.set_aside(why)
         self._runs.clear()
         self._in_hand = None
         self._broadcasts.forget()
-        self._end_scan(BusyError(self._lending.sentence()))
-        self._sessions.close()
-        return {"port": hold.port, "until": time_text(hold.until)}
 
     def _stay_away(self, until_s: float) -> StepReport:
         now_s = self._clock.monotonic()
         if now_s < until_s:
             return StepReport(self._lending.sentence(), until_s)
         self._lending.end()
-        self._look = True
+        self._queue.news()
         return StepReport("the line is back", now_s)
-
-    # -- errands -------------------------------------------------------------------------------------------------------
-
-    def _run_errand(self, errand: Errand) -> str:
-        try:
-            match errand.verb:
-                case "port.hold":
-                    data = self._lend(errand)
-                case "port.scan":
-                    return self._begin_scan(errand)
-                case _:
-                    data = self._probe(errand)
-        except GatewayError as error:
-            reply = failed(errand.cmd_id, error)
-        else:
-            reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
-        self._store.finish_errand(errand, reply)
-        self._leave_unwanted()
-        return f"{' '.join(filter(None, (errand.verb, errand.meter_id)))}: {reply.code or reply.status}"
-
-    def _begin_scan(self, errand: Errand) -> str:
-        self._lending.refuse()
-        if self._scan is not None:
-            raise BusyError(f"port {self._settings.name} is being scanned already")
-        holder = self._holder()
-        if holder is not None:
-            raise _unbroken(holder)
-        self._scan = Scan(
-            errand, self._settings, meters=self._meters, clock=self._clock, tally=self._figures.of_all
-        )
-        return "a scan begins"
-
-    def _scan_on(self, scan: Scan) -> str:
-        """Ask one more address, or tell what was found."""
-        if scan.meter_id is not None:
-            # Some meters have one link for all their clients.
-            self._sessions.leave(scan.meter_id)
-        try:
-            sentence = scan.step(self._sessions.port())
-        except PortError as error:
-            self._sessions.close_port()
-            self._watch.gone(error.message)
-            return self._end_scan(error)
-        self._board.post(("scan", self._settings.name), scan.progress())
-        if scan.place is None:
-            return self._end_scan(None)
-        now_s = self._clock.monotonic()
-        if now_s - scan.noted_at_s >= NOTE_S:
-            scan.noted_at_s = now_s
-            self._store.note_cursor(scan.errand, f"address {scan.place}")
-        return sentence
-
-    def _end_scan(self, error: GatewayError | None) -> str:
-        scan, self._scan = self._scan, None
-        if scan is None:
-            return "no scan"
-        self._board.drop(("scan", self._settings.name))
-        cmd_id = scan.errand.cmd_id
-        done = Reply(cmd_id, ReplyStatus.DONE, data=scan.result())
-        self._store.finish_errand(scan.errand, failed(cmd_id, error) if error else done)
-        return "the scan ended" + (f": {error.message}" if error else "")
-
-    def _probe(self, errand: Errand) -> dict[str, object]:
-        self._lending.refuse()
-        meter = self._meters.get(errand.meter_id)
-        if meter is None:
-            raise NotFoundError(f"no meter {errand.meter_id}")
-        holder = self._holder()
-        if holder is not None and holder.meter.id != meter.id:
-            raise _unbroken(holder)
-        if not errand.local:
-            self._contact.check(meter)
-        session: Session | None = None
-        try:
-            session = self._sessions.of(meter.id)
-            if session is None:
-                session = self._sessions.associate(meter)
-            data = probe(session, meter)
-        except MeterError as error:
-            judged = self._contact.judge(meter, session, error)
-            self._lose(meter.id, judged)
-            for run in self._runs.values():
-                if run.meter.id == meter.id:
-                    run.view.doubt()
-            raise judged from None
-        self._sessions.used(meter.id, self._clock.monotonic())
-        self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
-        return data
-
-
-def _unbroken(holder: TransferRun) -> BusyError:
-    return BusyError(f"{holder.meter.id} is being updated in one unbroken association; try again later")

@@ -1,0 +1,133 @@
+"""The jobs of one port that wait to be begun: which is next, and how one is taken in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from gateway.board import Board
+from gateway.clock import Clock
+from gateway.errors import Code, GatewayError, NotFoundError
+from gateway.model import Campaign, CampaignState, Job, JobState, Meter
+from gateway.store import Store
+from gateway.supply.images import ImageStore
+from gateway.worker.group import RunKey
+from gateway.worker.hours import Hours
+from gateway.worker.transfer_run import TransferRun
+
+LOOK_AGAIN_S = 60.0
+DISK_WAIT = timedelta(seconds=60)
+
+
+class JobQueue:
+    """Of one port. `runs` are the worker's, which this adds to; the Store is asked when there may be news."""
+
+    def __init__(
+        self,
+        port: str,
+        *,
+        meters: Mapping[str, Meter],
+        store: Store,
+        images: ImageStore,
+        board: Board,
+        clock: Clock,
+        hours: Hours,
+        runs: dict[RunKey, TransferRun],
+    ) -> None:
+        self._port = port
+        self._meters = meters
+        self._store = store
+        self._images = images
+        self._board = board
+        self._clock = clock
+        self._hours = hours
+        self._runs = runs
+        self._news = True
+        self._next: Campaign | None = None
+        self.look_at_s: float | None = None
+        """When a job falls due, as far as is known; None: when there is news."""
+
+    def news(self) -> None:
+        """There may be another job, or one may be due that was not."""
+        self._news = True
+
+    def next_campaign(self) -> Campaign | None:
+        """That of the next job; None: none is due."""
+        if self._news or (self.look_at_s is not None and self.look_at_s <= self._clock.monotonic()):
+            self._news, self.look_at_s = False, None
+            job = self._next_job()
+            self._next = None if job is None else self._campaign_of(job)
+            if job is None:
+                self.look_at_s = self._when(
+                    self._store.next_due_at(self._port, tuple(self._runs), self._hours.may_work)
+                )
+        return self._next
+
+    def begin_next(self) -> TransferRun | None:
+        """Take the next job in hand. One that ends before it began makes room for the next at once."""
+        self._news = True
+        while job := self._next_job():
+            run = self._begin(job)
+            if run is not None:
+                return run
+        self.next_campaign()  # and with it when to look again
+        return None
+
+    def _next_job(self) -> Job | None:
+        return self._store.due_job(self._port, self._clock.now(), tuple(self._runs), self._hours.may_work)
+
+    def _campaign_of(self, job: Job) -> Campaign:
+        campaign = self._store.campaign(job.campaign_id)
+        assert campaign is not None, "a job has a campaign"
+        return campaign
+
+    def _when(self, moment: datetime | None) -> float | None:
+        if moment is None:
+            return None
+        # Time of day may be set at any moment (a Pi has no clock of its own): never trust it for long.
+        ahead_s = (moment - self._clock.now()).total_seconds()
+        return self._clock.monotonic() + min(max(1.0, ahead_s), LOOK_AGAIN_S)
+
+    def _begin(self, job: Job) -> TransferRun | None:
+        campaign = self._campaign_of(job)
+        if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
+            self._end(job, JobState.CANCELLED, code=campaign.code, message=campaign.message or "cancelled")
+            return None
+        try:
+            meter = self._meters.get(job.meter_id)
+            if meter is None:
+                raise NotFoundError(f"meter {job.meter_id} is no longer configured")
+            image = self._image(job, campaign.sha256)
+        except GatewayError as error:
+            if error.retryable:
+                self._put_off(job, error)
+                return None
+            self._end(job, JobState.FAILED, code=error.code, message=error.message)
+            return None
+        run = TransferRun(
+            job, campaign, meter, image, store=self._store, board=self._board, clock=self._clock
+        )
+        self._runs[run.key] = run
+        return run
+
+    def _image(self, job: Job, sha256: str) -> bytes:
+        """The bytes, once for all who send them; none where activation was ordered and only looking is left."""
+        if job.record is not None and job.record.activate_decided:
+            return b""
+        for run in self._runs.values():
+            if run.sha256 == sha256 and run.image:
+                return run.image
+        return self._images.read(sha256)
+
+    def _put_off(self, job: Job, error: GatewayError) -> None:
+        later = self._clock.now() + DISK_WAIT
+        self._store.save_job(
+            replace(job, state=JobState.WAITING, code=error.code, message=error.message, next_try_at=later)
+        )
+
+    def _end(self, job: Job, state: JobState, *, message: str, code: Code | None = None) -> None:
+        """End a job that was not begun in this process."""
+        self._store.save_job(
+            replace(job, state=state, code=code, message=message, finished_at=self._clock.now())
+        )
