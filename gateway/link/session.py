@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.errors import (
     AccessError,
     AssociationError,
-    CounterRefusedError,
     DamagedAnswerError,
     GatewayError,
-    LinkLostError,
     MeterError,
-    NotNowError,
     SecurityError,
     WireError,
 )
-from gateway.link.conversation import BUSY_LIMIT_S, EXCHANGE_LIMIT_S, PUBLIC_CLIENT, Conversation
+from gateway.link import refusals
+from gateway.link.conversation import BUSY_LIMIT_S, EXCHANGE_LIMIT_S, Conversation
 from gateway.link.counters import Counters
 from gateway.link.port import Port
 from gateway.model import (
@@ -39,7 +36,6 @@ from gateway.model import (
     Security,
 )
 from gateway.wire import apdu, association, axdr, image_transfer, security
-from gateway.wire.cosem import ExceptionService, ExceptionState
 from gateway.wire.tally import Tally
 from gateway.wire.tuning import Limits, Request
 
@@ -199,7 +195,7 @@ class Session:
         if octets[:1] in _EXCEPTIONS:
             raise self._exception(apdu.decode(octets))
         answer = association.decode_aare(octets)
-        _check_accepted(answer)
+        refusals.check_accepted(answer)
         if titled:
             if len(answer.responding_title) != 8:
                 raise AssociationError("the meter's answer (AARE) names no system title of 8 octets")
@@ -279,7 +275,7 @@ class Session:
         if not isinstance(answer, apdu.GetResponse):
             raise self._unexpected(answer)
         if isinstance(answer.result, int):
-            raise _refusal("GET", answer.result)
+            raise refusals.access("GET", answer.result)
         return answer.result
 
     def set(self, attribute: apdu.Attribute, value: axdr.Data) -> None:
@@ -288,7 +284,7 @@ class Session:
         if not isinstance(answer, apdu.SetResponse):
             raise self._unexpected(answer)
         if answer.result:
-            raise _refusal("SET", answer.result)
+            raise refusals.access("SET", answer.result)
 
     def act(self, method: apdu.Method, argument: axdr.Data) -> axdr.Data | None:
         """Invoke a method. Raises AccessError with the action-result where it is not success."""
@@ -312,7 +308,7 @@ class Session:
         if not isinstance(answer, apdu.ActionResponse):
             raise self._unexpected(answer)
         if answer.result:
-            raise _refusal("ACTION", answer.result)
+            raise refusals.access("ACTION", answer.result)
         return answer.data
 
     def _get_blocks(self, invoke: apdu.Invoke, answer: apdu.GetBlockResponse) -> bytes:
@@ -320,7 +316,7 @@ class Session:
         give_up_s = self._clock.monotonic() + EXCHANGE_LIMIT_S
         while True:
             if answer.result is not None:
-                raise _refusal("GET", answer.result)
+                raise refusals.access("GET", answer.result)
             raw += answer.raw
             if len(raw) > MAX_ANSWER_OCTETS:
                 self.alive = False
@@ -384,25 +380,7 @@ class Session:
         return answer
 
     def _exception(self, answer: apdu.Apdu) -> MeterError:
-        """What an exception-response or a confirmed-service-error, neither of them protected, means for us."""
-        detail = str(answer)
-        match answer:
-            case apdu.ExceptionResponse(service=ExceptionService.INVOCATION_COUNTER_ERROR, counter=expected):
-                sent = self._counters.last
-                wanted = "names none that it expects" if expected is None else f"expects {expected}"
-                message = f"the meter refuses invocation counter {sent} and {wanted}"
-                return CounterRefusedError(message, sent=sent, expected=expected, detail=detail)
-            case (
-                apdu.ExceptionResponse(service=ExceptionService.DECIPHERING_ERROR)
-                | apdu.ConfirmedServiceError(choice=0, value=6)
-            ):
-                return SecurityError("the meter cannot decipher us", detail=detail)
-            case _ if self._proving:
-                return SecurityError("the meter does not accept our proof", detail=detail)
-            case apdu.ExceptionResponse(state=ExceptionState.SERVICE_NOT_ALLOWED):
-                return LinkLostError("the meter has no association with us", detail=detail)
-            case _:
-                return AssociationError("the meter answers with an exception", detail=detail)
+        return refusals.exception(answer, sent=self._counters.last, proving=self._proving)
 
     def _next_invoke(self) -> apdu.Invoke:
         self._invoke = (self._invoke + 1) & 0x0F
@@ -411,63 +389,3 @@ class Session:
     def _unexpected(self, answer: _Answer) -> WireError:
         self.alive = False
         return WireError(f"an answer of another kind: {type(answer).__name__}")
-
-
-def public_session(
-    port: Port, settings: PortSettings, meter: Meter, *, clock: Clock, limits: Limits, tally: Tally
-) -> Session:
-    """With the public client (16), who needs no keys and may know little; not opened."""
-    return Session(
-        port, settings, _as_public(meter), MeterKeys(),
-        system_title=b"", counters=Counters(lambda _: 0), clock=clock, random_octets=bytes,
-        limits=limits, tally=tally,
-    )  # fmt: skip
-
-
-def read_public_counter(
-    port: Port,
-    settings: PortSettings,
-    meter: Meter,
-    *,
-    clock: Clock,
-    limits: Limits,
-    tally: Tally,
-) -> int:
-    """The meter's invocation counter, read with the public client (16), unprotected: whoever uses it must limit how
-    far it is believed. Raises AccessError or AssociationError where the meter does not tell it."""
-    session = public_session(port, settings, meter, clock=clock, limits=limits, tally=tally)
-    try:
-        session.open()
-        value = session.get(apdu.Attribute(1, apdu.obis(meter.profile.counter_object), 2)).value
-    finally:
-        session.close()
-    if not isinstance(value, int) or value < 0:
-        raise AssociationError(f"{meter.profile.counter_object} holds no counter")
-    return value
-
-
-def _as_public(meter: Meter) -> Meter:
-    return replace(
-        meter,
-        client=PUBLIC_CLIENT,
-        authentication=Authentication.NONE,
-        security=Security.NONE,
-        dedicated_key=False,
-    )
-
-
-def _check_accepted(answer: association.Aare) -> None:
-    """Result 0 with diagnostic 14 (authentication required) is the normal answer for HLS (Green Book)."""
-    if answer.result == 0:
-        return
-    detail = f"AARE result {answer.result}, diagnostic {answer.diagnostic}"
-    if answer.diagnostic == association.Diagnostic.AUTHENTICATION_FAILURE:
-        raise SecurityError("the meter refuses our authentication", detail=detail)
-    refusal = NotNowError if answer.result == association.Result.REJECTED_TRANSIENT else AssociationError
-    raise refusal(f"the meter refuses the association: {detail}", detail=detail)
-
-
-def _refusal(service: str, result: int) -> AccessError:
-    return AccessError(
-        f"{service} refused with result {result}", result=result, detail=f"{service} result {result}"
-    )

@@ -17,7 +17,7 @@ class Store(Conducting):
     wholly or not at all, and is durable when the method returns.
 
     Methods raise StoreError where the disk cannot be used. Layers, each in a file of its own: Database (opening,
-    the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Campaigns (jobs), Parking
+    the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Jobs, Campaigns, Parking
     (meters that are left alone, counters that jump), Tunings (what meters take), Alarms,
     Holds (lines that are lent), Conducting (what waits for its time or for an operator).
     """

@@ -41,7 +41,8 @@ from gateway.errors import (
 )
 from gateway.link.counters import Counters
 from gateway.link.port import Port
-from gateway.link.session import Session, read_public_counter
+from gateway.link.public_client import read_public_counter
+from gateway.link.session import Session
 from gateway.model import Authentication, Meter, MeterKeys, PortSettings, Security
 from gateway.store import Store
 from gateway.store.parking import refusal

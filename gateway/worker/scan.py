@@ -13,7 +13,8 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import AccessError, MeterError, PortError, SilentError, WireError
 from gateway.link.port import Port
-from gateway.link.session import Session, public_session
+from gateway.link.public_client import public_session
+from gateway.link.session import Session
 from gateway.model import Errand, Meter, PortSettings, Profile
 from gateway.transfer import Item
 from gateway.wire.tally import Tally
