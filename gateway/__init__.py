@@ -17,7 +17,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          supply/     fetch over HTTP, images kept by their digest
      1   errors.py   one tree, stable codes, advice                         model/     the nouns
          clock.py    time, as it is given                                   board.py  latest values and bells
-         states.py   which state leads to which
+         states.py   which state leads to which                             durable.py files that outlast a power cut
 
 The way of one command, down: MQTT message -> uplink -> control (schema, id, expiry) -> one Store transaction (campaign,
 jobs, the "accepted" reply) -> PUBACK -> bell -> supplier fetches the image -> bell -> Worker.step() takes the job ->

@@ -21,9 +21,9 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
+from gateway.durable import sync_directory
 from gateway.errors import NewerSchemaError, StoreError
 from gateway.store.rows import insert, moment_text
-from gateway.store.second_file import sync_directory
 
 log = logging.getLogger(__name__)
 

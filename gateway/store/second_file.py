@@ -7,10 +7,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway.durable import replace_durably
 from gateway.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -43,30 +43,15 @@ class SecondFile:
         return None
 
     def write(self, numbers: Mapping[str, int]) -> None:
-        """Durable before return (rename(2), fsync(2)). Raises StoreError: the old ones stand."""
+        """Durable before return. Raises StoreError: the old ones stand."""
         document = {"v": 1, self._name: dict(numbers), "sha256": _digest(numbers)}
-        temporary = self._path.with_name(self._path.name + ".new")
         try:
-            with temporary.open("wb") as file:
-                file.write(json.dumps(document).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            sync_directory(self._path.parent)
+            replace_durably(self._path, json.dumps(document).encode())
         except OSError as error:
             raise self._trouble("written", error) from error
 
     def _trouble(self, done: str, error: OSError) -> StoreError:
         return StoreError(f"{self._path} cannot be {done}: {error.strerror}", detail=f"errno {error.errno}")
-
-
-def sync_directory(path: Path) -> None:
-    """Make durable which names stand in a directory (fsync(2)). Raises OSError."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _digest(numbers: Mapping[str, int]) -> str:

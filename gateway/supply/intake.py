@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gateway.durable import replace_durably, sync_directory
 from gateway.errors import DigestError, DiskError, SizeError
 from gateway.model import Image
-from gateway.supply.disk import disk_errors, replace_durably, sync_directory
+from gateway.supply.disk import disk_errors
 
 Span = tuple[int, int]
 """From octet, to octet (not included)."""

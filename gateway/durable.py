@@ -1,0 +1,31 @@
+"""Files that are there after a power cut, as they were written or as they were before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_directory(directory: Path) -> None:
+    """Make durable which names stand in a directory: new ones, renamed and removed ones (fsync(2)). Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """`content` under `path`, through `*.new` beside it: after a power cut it is the old content or the new, whole, and
+    the new once this has returned (rename(2), fsync(2)). Raises OSError: the old stands."""
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
