@@ -5,19 +5,27 @@ It owns the retries of a fetch, and keeps them in the campaign, so that a restar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Protocol
 
 from gateway.board import SUPPLIER, Board
 from gateway.clock import Clock
-from gateway.errors import DigestError, FirmwareError, NotFoundError, SizeError, StateError, StoreError
+from gateway.errors import (
+    DigestError,
+    FirmwareError,
+    NotFoundError,
+    PolicyError,
+    SizeError,
+    StateError,
+    StoreError,
+)
 from gateway.model import Campaign, CampaignState, FirmwareSettings, Image, StepReport
 from gateway.store import Store
 from gateway.supply.fetch import BusyServerError
 from gateway.supply.fetch import fetch as fetch_over_http
 from gateway.supply.images import ImageStore
+from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown
 
 TRIES = 5
 _RETRY_DELAYS_S = (5.0, 20.0, 80.0, 300.0)
@@ -26,22 +34,11 @@ _IDLE_S = 5.0
 """How often the Store is asked without a bell; no retry is due sooner."""
 _LONGEST_FETCH_S = 6 * 3600.0
 """A server that drips forever is given up; a few MB over a bad mobile link is not."""
-_LOOK_AT_CAMPAIGN_S = 1.0
+_LOOK_AT_CAMPAIGN_S = 0.5
 
 
-class Fetch(Protocol):
-    """`gateway.supply.fetch.fetch`, or another way to the bytes."""
-
-    def __call__(
-        self,
-        url: str,
-        images: ImageStore,
-        *,
-        sha256: str,
-        size: int | None,
-        settings: FirmwareSettings,
-        stop: Callable[[], bool],
-    ) -> Image: ...
+SOURCES: Mapping[str, Source] = {"https": fetch_over_http, "http": fetch_over_http}
+"""By the scheme of the URL."""
 
 
 class Supplier:
@@ -55,14 +52,14 @@ class Supplier:
         clock: Clock,
         board: Board,
         *,
-        fetch: Fetch = fetch_over_http,
+        sources: Mapping[str, Source] = SOURCES,
     ) -> None:
         self._store = store
         self._images = images
         self._settings = settings
         self._clock = clock
         self._board = board
-        self._fetch = fetch
+        self._sources = sources
         self._stopping = False
 
     def step(self) -> StepReport:
@@ -108,32 +105,16 @@ class Supplier:
     def _fetched(self, campaign: Campaign) -> Image:
         if campaign.state is not CampaignState.FETCHING:
             self._store.save_campaign(replace(campaign, state=CampaignState.FETCHING))
-        return self._fetch(
-            campaign.url,
-            self._images,
-            sha256=campaign.sha256,
-            size=campaign.image_size,
-            settings=self._settings,
-            stop=self._stop_asked(campaign),
+        source = self._sources.get(scheme_of(campaign.url))
+        if source is None:
+            raise PolicyError(f"{shown(campaign.url)!r} is not a URL that images come from")
+        wanted = Wanted(campaign.url, campaign.sha256, campaign.image_size)
+        return source(wanted, self._images, settings=self._settings, watch=self._watch(campaign))
+
+    def _watch(self, campaign: Campaign) -> Watch:
+        return _CampaignWatch(
+            self._clock, beat=self._beat, wanted=lambda: not self._stopping and self._wanted(campaign)
         )
-
-    def _stop_asked(self, campaign: Campaign) -> Callable[[], bool]:
-        """What a fetch asks at each piece: is it still wanted? It is a sign of life as well."""
-        deadline = self._clock.monotonic() + _LONGEST_FETCH_S
-        looked_at = self._clock.monotonic()
-
-        def stop() -> bool:
-            nonlocal looked_at
-            now = self._clock.monotonic()
-            if self._stopping or now > deadline:
-                return True
-            if now - looked_at < _LOOK_AT_CAMPAIGN_S:
-                return False
-            looked_at = now
-            self._beat()
-            return not self._wanted(campaign)
-
-        return stop
 
     def _wanted(self, campaign: Campaign) -> bool:
         present = self._store.campaign(campaign.id)
@@ -165,3 +146,27 @@ class Supplier:
 
     def _beat(self) -> None:
         self._board.beat(SUPPLIER, self._clock.monotonic())
+
+
+class _CampaignWatch:
+    """Is the image of a campaign still wanted? Whoever asks shows that it is alive."""
+
+    def __init__(self, clock: Clock, *, beat: Callable[[], None], wanted: Callable[[], bool]) -> None:
+        self._clock = clock
+        self._beat = beat
+        self._wanted = wanted
+        self._looked_at_s = clock.monotonic()
+        self._deadline_s = self._looked_at_s + _LONGEST_FETCH_S
+
+    def stop(self) -> bool:
+        now_s = self._clock.monotonic()
+        if now_s > self._deadline_s:
+            return True
+        if now_s - self._looked_at_s < _LOOK_AT_CAMPAIGN_S:
+            return False
+        self._looked_at_s = now_s
+        self._beat()
+        return not self._wanted()
+
+    def came(self, octets: int, done: int, total: int | None) -> None:
+        """Nobody asks yet."""

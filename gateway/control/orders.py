@@ -25,8 +25,8 @@ from gateway.model import (
     Window,
 )
 from gateway.plan.order import turn
-from gateway.supply.fetch import check_url
 from gateway.supply.images import ImageStore
+from gateway.supply.source import check_url
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
 from gateway.wire.broadcast import largest_block
 

@@ -6,16 +6,15 @@ at the ordered size or at the quota, and the digest decides.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from gateway.errors import HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image
 from gateway.supply.images import ImageStore
+from gateway.supply.source import Wanted, Watch, check_url, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -26,8 +25,6 @@ _SILENCE_TIMEOUT_S = 30.0
 _RETRYABLE_STATUS = frozenset({408, 425, 429})
 """The client errors that pass (RFC 9110 clause 15.5.9, RFC 8470, RFC 6585); of the server's own, all may."""
 _LONGEST_RETRY_AFTER_S = 3600.0
-# Two parsers must not read two hosts out of one text; a credential must not stand in one.
-_UNCLEAR = re.compile(r"[^\x21-\x7e]|[\\@]")
 
 
 class BusyServerError(HttpError):
@@ -40,34 +37,13 @@ class BusyServerError(HttpError):
         self.retry_after_s = retry_after_s
 
 
-def check_url(url: str, settings: FirmwareSettings) -> None:
-    """Raises PolicyError unless [firmware] allows to fetch from `url`."""
-    parts = _split(url)
-    loopback = _is_loopback(parts.hostname or "")
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise PolicyError(f"{url!r} is not a URL that images come from: expected https://host/path")
-    if parts.scheme == "http" and not (loopback or settings.allow_plaintext):
-        raise PolicyError(f"{parts.hostname}: http:// only from loopback, unless allow_plaintext = true")
-    allowed = {host.lower() for host in settings.allow_hosts}
-    if not (parts.hostname in allowed if allowed else loopback):
-        expected = ", ".join(sorted(allowed)) or "loopback only"
-        raise PolicyError(f"images do not come from {parts.hostname}: allow_hosts has {expected}")
+def fetch(wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch) -> Image:
+    """A `Source`: nothing is stored unless it has the ordered digest, and the ordered size where one is given.
 
-
-def fetch(
-    url: str,
-    images: ImageStore,
-    *,
-    sha256: str,
-    size: int | None,
-    settings: FirmwareSettings,
-    stop: Callable[[], bool],
-) -> Image:
-    """Fetch `url` into `images`; nothing is stored unless it has that digest, and that size where one is given.
-
-    `stop` is asked at each piece. Raises PolicyError, NetError (not reached, ended early, stopped), HttpError
-    (BusyServerError where a later try may help), and what `ImageStore.add` raises.
+    Raises PolicyError, NetError (not reached, ended early, stopped), HttpError (BusyServerError where a later try may
+    help), and what `ImageStore.add` raises.
     """
+    url = wanted.url
     check_url(url, settings)
     import httpx  # 170 ms
 
@@ -82,30 +58,14 @@ def fetch(
             httpx.Client(timeout=timeout, verify=verify, follow_redirects=False, trust_env=False) as client,
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
-            _check(response, host, size)
-            return images.add(_pieces(response, stop), expect_sha256=sha256, expect_size=size)
+            _check(response, host, wanted.size)
+            return images.add(
+                _pieces(response, wanted, watch), expect_sha256=wanted.sha256, expect_size=wanted.size
+            )
     except httpx.TransportError as error:
         raise NetError(f"{host} did not deliver the image: {str(error) or type(error).__name__}") from error
     except httpx.InvalidURL as error:
-        raise PolicyError(f"{url!r} is not a URL: {error}") from error
-
-
-def _split(url: str) -> SplitResult:
-    if _UNCLEAR.search(url):
-        raise PolicyError(f"{url!r} is not a plain URL: no credentials, spaces, backslashes or controls")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise PolicyError(f"{url!r} is not a URL: {error}") from error
-    return parts
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        raise PolicyError(f"{shown(url)!r} is not a URL") from error
 
 
 def _check(response: httpx.Response, host: str, size: int | None) -> None:
@@ -129,8 +89,11 @@ def _retry_after_s(text: str) -> float:
     return min(float(text), _LONGEST_RETRY_AFTER_S) if text.isdecimal() else 0.0
 
 
-def _pieces(response: httpx.Response, stop: Callable[[], bool]) -> Iterator[bytes]:
+def _pieces(response: httpx.Response, wanted: Wanted, watch: Watch) -> Iterator[bytes]:
+    done = 0
     for piece in response.iter_raw():
-        if stop():
+        if watch.stop():
             raise NetError("the fetch was stopped before its end")
+        done += len(piece)
+        watch.came(len(piece), done, wanted.size)
         yield piece

@@ -30,6 +30,7 @@ from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
+from gateway.supply.source import Source, Wanted, Watch
 
 CONTENT = hashlib.shake_128(b"firmware").digest(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -45,6 +46,10 @@ class Gateway:
         self.store = Store(state_dir, gateway_id="gw", root="mgw/v1", clock=clock, board=self.board)
         self.images = ImageStore(state_dir / "images", quota_bytes=1_000_000)
         self.supplier = Supplier(self.store, self.images, SETTINGS, clock, self.board)
+
+    def supplier_with(self, source: Source) -> Supplier:
+        """One for which that is the way to the bytes of http:// URLs."""
+        return Supplier(self.store, self.images, SETTINGS, self.clock, self.board, sources={"http": source})
 
     def submit(self, url: str, **fields: Any) -> Campaign:
         now = self.clock.now()
@@ -190,6 +195,13 @@ def test_what_no_other_try_can_mend_fails_at_once(
     assert gateway.campaign().code is code
 
 
+def test_a_url_that_leads_nowhere_ends_the_order_and_keeps_its_query(gateway: Gateway) -> None:
+    gateway.submit("gopher://127.0.0.1/x?token=secret")
+    gateway.run_for(10)
+    assert gateway.campaign().code is Code.F_POLICY
+    assert gateway.campaign().message == "'gopher://127.0.0.1/x' is not a URL that images come from"
+
+
 def test_a_source_that_policy_forbids_by_now_is_not_asked(gateway: Gateway) -> None:
     gateway.submit("https://fw.example.net/x")
     gateway.run_for(10)
@@ -213,15 +225,15 @@ def test_tries_and_their_waits_survive_a_restart(tmp_path: Path) -> None:
 def after_some_octets(gateway: Gateway, act: Callable[[], object]) -> Supplier:
     """A supplier whose fetch has come half way when `act` happens, and that then asks whether to stop."""
 
-    def fetch(url: str, images: ImageStore, *, stop: Callable[[], bool], **_: Any) -> Image:
-        assert not stop()
+    def fetch(wanted: Wanted, images: ImageStore, *, watch: Watch, **_: Any) -> Image:
+        assert not watch.stop()
         act()
         gateway.clock.advance(2)
-        if stop():
+        if watch.stop():
             raise NetError("the fetch was stopped before its end")
         return images.add([CONTENT])
 
-    return Supplier(gateway.store, gateway.images, SETTINGS, gateway.clock, gateway.board, fetch=fetch)
+    return gateway.supplier_with(fetch)
 
 
 def test_a_cancelled_campaign_stops_its_fetch(gateway: Gateway) -> None:
@@ -236,12 +248,12 @@ def test_a_cancelled_campaign_stops_its_fetch(gateway: Gateway) -> None:
 def test_a_campaign_cancelled_in_the_last_moment_stays_cancelled(gateway: Gateway) -> None:
     gateway.submit("http://127.0.0.1/x")
 
-    def fetch(url: str, images: ImageStore, **_: Any) -> Image:
+    def fetch(wanted: Wanted, images: ImageStore, **_: Any) -> Image:
         image = images.add([CONTENT])
         gateway.cancel()
         return image
 
-    supplier = Supplier(gateway.store, gateway.images, SETTINGS, gateway.clock, gateway.board, fetch=fetch)
+    supplier = gateway.supplier_with(fetch)
     assert "wanted no more" in supplier.step().sentence
     assert gateway.campaign().state is CampaignState.CANCELLED
 

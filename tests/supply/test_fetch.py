@@ -14,13 +14,30 @@ from support.patience import PATIENCE_S
 
 from gateway.errors import DigestError, DiskError, FirmwareError, HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image, Trust
-from gateway.supply.fetch import BusyServerError, check_url, fetch
+from gateway.supply.fetch import BusyServerError, fetch
 from gateway.supply.images import ImageStore
+from gateway.supply.source import Wanted, check_url
 
 CONTENT = hashlib.shake_128(b"firmware").digest(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 IMAGE = Image(SHA256, len(CONTENT))
 LOOPBACK = FirmwareSettings(trust=Trust.DIGEST)
+
+
+class Watching:
+    """Somebody who waits, until `stop_after` has been asked that often; what he was told."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self._left = stop_after
+        self.told: list[tuple[int, int, int | None]] = []
+
+    def stop(self) -> bool:
+        if self._left is not None:
+            self._left -= 1
+        return self._left is not None and self._left < 0
+
+    def came(self, octets: int, done: int, total: int | None) -> None:
+        self.told.append((octets, done, total))
 
 
 @pytest.fixture
@@ -31,7 +48,7 @@ def images(tmp_path: Path) -> ImageStore:
 def get(
     url: str, images: ImageStore, *, size: int | None = len(CONTENT), settings: FirmwareSettings = LOOPBACK
 ) -> Image:
-    return fetch(url, images, sha256=SHA256, size=size, settings=settings, stop=lambda: False)
+    return fetch(Wanted(url, SHA256, size), images, settings=settings, watch=Watching())
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), None], ids=["size ordered", "size unknown"])
@@ -132,9 +149,8 @@ def test_after_a_failure_the_same_order_succeeds(images: ImageStore) -> None:
 
 
 def test_a_fetch_that_is_no_longer_wanted_ends_at_the_next_octets(images: ImageStore, tmp_path: Path) -> None:
-    asked = iter([False, False, True])
     with ImageServer(CONTENT, server_does.endless) as server, pytest.raises(NetError, match="stopped"):
-        fetch(server.url, images, sha256=SHA256, size=None, settings=LOOPBACK, stop=lambda: next(asked))
+        fetch(Wanted(server.url, SHA256, None), images, settings=LOOPBACK, watch=Watching(stop_after=2))
     assert list((tmp_path / "images").iterdir()) == []
 
 

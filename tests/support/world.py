@@ -68,6 +68,7 @@ from gateway.store.documents import time_text
 from gateway.store.telling import GATEWAY
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
+from gateway.supply.source import Wanted
 from gateway.uplink.uplink import Uplink
 from gateway.worker import Worker
 
@@ -438,7 +439,7 @@ class World:
             handle=controller.handle, info=controller.info, clock_state=lambda: "synced", random=self._chance,
         )  # fmt: skip
         supplier = Supplier(
-            self.store, images, config.firmware, self._clocks[SUPPLIER], board, fetch=self._fetch
+            self.store, images, config.firmware, self._clocks[SUPPLIER], board, sources={"http": self._fetch}
         )
         conductor = Conductor(
             self.store, self._clocks[CONDUCTOR], board, clock_trusted=self._clock_is_trusted
@@ -463,10 +464,8 @@ class World:
     def _clock_is_trusted(self) -> bool:
         return self.clock_state == "synced"
 
-    def _fetch(
-        self, url: str, images: ImageStore, *, sha256: str, size: int | None, settings: object, stop: object
-    ) -> Image:
-        return images.add([self.image], expect_sha256=sha256, expect_size=size)
+    def _fetch(self, wanted: Wanted, images: ImageStore, *, settings: object, watch: object) -> Image:
+        return images.add([self.image], expect_sha256=wanted.sha256, expect_size=wanted.size)
 
     def _make_config(self) -> Config:
         return Config(
