@@ -44,7 +44,7 @@ from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
-from gateway.supply.images import ImageStore
+from gateway.supply.images import SPARE_BYTES, ImageStore
 from gateway.uplink.paho_broker import PahoBroker
 from gateway.uplink.uplink import Uplink
 from gateway.wire.hdlc import LARGEST_WINDOW
@@ -54,7 +54,6 @@ from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
 DISK_EVERY_S = 30.0
-DISK_LOW_BYTES = 32 * 2**20
 """So little room is left for the state, its log and images that somebody should make some."""
 PURGE_EVERY_S = 3600.0
 LIFE_EVERY_S = 5.0
@@ -109,7 +108,11 @@ class Daemon:
             outbox_limit_bytes=config.mqtt.outbox_limit_bytes if config.mqtt else OUTBOX_LIMIT_BYTES,
         )
         self._store.use_windows(config.windows)
-        self._images = ImageStore(config.gateway.state_dir / "images", config.firmware.quota_bytes)
+        self._images = ImageStore(
+            config.gateway.state_dir / "images",
+            config.firmware.quota_bytes,
+            needed=self._store.needed_images,
+        )
         self._controller = Controller(
             config=config,
             store=self._store,
@@ -292,12 +295,13 @@ class Daemon:
         """Only by a clock that is right: one that is ahead would forget what is still needed."""
         if self._clock_state != "unsynced":
             self._store.purge_expired()
+            self._images.forget_old_parts(self._clock.now())
 
     def _look_at_disk(self) -> None:
         directory = self._config.gateway.state_dir
         free = shutil.disk_usage(directory).free
-        if free < DISK_LOW_BYTES:
-            found = f"{directory} has less than {DISK_LOW_BYTES // 2**20} MiB left"
+        if free < SPARE_BYTES:
+            found = f"{directory} has less than {SPARE_BYTES // 2**20} MiB left"
             self._store.raise_alarm(AlarmKind.DISK, found)
         else:
             self._store.end_alarm(AlarmKind.DISK)

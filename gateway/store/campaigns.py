@@ -60,6 +60,13 @@ class Campaigns(Jobs):
             for row in self._rows("SELECT * FROM campaigns WHERE finished_at IS NULL ORDER BY number")
         ]
 
+    def needed_images(self) -> dict[str, list[str]]:
+        """The digests that open campaigns are for, each with the campaigns."""
+        needed: dict[str, list[str]] = {}
+        for row in self._rows("SELECT sha256, id FROM campaigns WHERE finished_at IS NULL ORDER BY number"):
+            needed.setdefault(row["sha256"], []).append(row["id"])
+        return needed
+
     def campaign_state(self, campaign_id: str) -> CampaignState:
         """Raises NotFoundError."""
         row = self._row("SELECT state FROM campaigns WHERE id = ?", campaign_id)

@@ -46,6 +46,11 @@ class Kept:
         """So many octets the image has at least."""
         return self.spans[-1][1] if self.spans else 0
 
+    @property
+    def octets(self) -> int:
+        """So many are here."""
+        return sum(end - start for start, end in self.spans)
+
 
 class Intake:
     """Made by `ImageStore.intake`; a context manager, owned by one thread.
@@ -110,8 +115,7 @@ class Intake:
         end = offset + len(data)
         if self.size is not None and end > self.size:
             raise SizeError(f"the image is larger than the {self.size} octets that were ordered")
-        if self.size is None:
-            self._reserve(end)
+        self._reserve(self.size or end)
         if offset < self._hashed:
             self._hash, self._hashed = hashlib.sha256(), 0
         rest = memoryview(data)

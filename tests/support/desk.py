@@ -129,7 +129,9 @@ class Desk:
             self.store = open_store(
                 self.state_dir, self.clock, self.board, outbox_limit_bytes=self.outbox_limit_bytes
             )
-        self.images = ImageStore(self.state_dir / "images", self.config.firmware.quota_bytes)
+        self.images = ImageStore(
+            self.state_dir / "images", self.config.firmware.quota_bytes, needed=self.store.needed_images
+        )
         self.controller = Controller(
             config=self.config,
             store=self.store,
