@@ -5,9 +5,8 @@ frame reaches; when nobody else is on the way, the group sends round after round
 every member's bitmap is read in its own association. Whoever misses few, takes nothing, or cannot take part goes on by
 unicast. A power cut in the middle needs nothing special: the bitmaps tell, and the group gathers anew.
 
-A meter that is not of the group and was initiated, by whomever, would store the group's blocks. So before a group
-sends, the status of every other meter that is known on the port is read; one that is initiated, or cannot be read,
-sends everybody to unicast, and while a group is at work no other image is begun on this port.
+Before a group sends, the other meters of the port are looked at (`bystanders.py`); one that is initiated, or cannot be
+read, sends everybody to unicast.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from gateway.model import (
     StepReport,
 )
 from gateway.store import Store
-from gateway.transfer import BlockSet, Initiate, Item, SendBlock, Step, Verify
+from gateway.transfer import BlockSet, Initiate, SendBlock, Step, Verify
 from gateway.transfer import broadcast as rules
 from gateway.transfer.blocks import missing_somewhere
-from gateway.wire import broadcast, image_transfer
+from gateway.wire import broadcast
 from gateway.wire.tally import Tally
-from gateway.worker import objects
+from gateway.worker.bystanders import Bystanders
 from gateway.worker.contact import Contact
 from gateway.worker.group import BroadcastKeys, Group, GroupKey, RunKey, key_of, same_blocks
 from gateway.worker.sessions import Sessions
@@ -76,11 +75,11 @@ class Broadcasts:
         self._meters = {meter.id: meter for meter in meters.values() if meter.port == settings.name}
         self._keys = keys
         self._clock = clock
-        self._contact = contact
         self._sessions = sessions
         self._tally = tally
         self._octet_s = seconds_per_octet(settings, settings.baud)
         self._runs = runs
+        self._bystanders = Bystanders(clock=clock, contact=contact, sessions=sessions, runs=runs)
         self.groups: dict[GroupKey, Group] = {}
         """Those that gather or are under way; while there are none, nothing else of this needs to be asked."""
         self._alone: set[RunKey] = set()
@@ -288,8 +287,6 @@ class Broadcasts:
             gap_s=group.gap_s,
         )
 
-    # -- is the line safe ------------------------------------------------------------------------------------------
-
     def _forbids(self, run: TransferRun, block_size: int) -> bool:
         """To initiate this meter now would make it store the blocks of a group at work."""
         return any(
@@ -297,18 +294,10 @@ class Broadcasts:
         )
 
     def _companions(self, group: Group) -> list[TransferRun]:
-        """The members, and runs that this process initiated, or found initiated, for the same image in the same blocks:
-        their meters may hear the group, and do no wrong with it."""
-        found = set(self._alone)
+        of_groups = set(self._alone)
         for other in self.groups.values():
-            found |= other.joined.keys() | other.looked_at.keys()
-        return [
-            run
-            for key, run in self._runs.items()
-            if (key in found or run.view.sent is not None)
-            and run.view.record is not None
-            and same_blocks(group, run, run.view.record.block_size)
-        ]
+            of_groups |= other.joined.keys() | other.looked_at.keys()
+        return self._bystanders.companions(group, of_groups)
 
     def _look_for_strangers(self, group: Group) -> str:
         if group.strangers is None:
@@ -317,33 +306,11 @@ class Broadcasts:
         if not group.strangers:
             return ""
         meter = self._meters[group.strangers[0]]
-        danger = self._danger_of(meter)
+        danger = self._bystanders.danger_of(meter)
         group.strangers.pop(0)
         if danger:
             return self._dissolve(group, f"{meter.id}, which is on the line and not of the group, {danger}")
         return f"{meter.id} is not of the group and not initiated"
-
-    def _danger_of(self, meter: Meter) -> str:
-        """Why blocks for others may do harm in this meter; empty: they will be discarded."""
-        attribute = objects.attribute_of(Item.STATUS, meter.profile, "")
-        session = None
-        try:
-            self._contact.check(meter)
-            session = self._sessions.of(meter.id) or self._sessions.associate(meter)
-            status = image_transfer.status(session.get(attribute))
-        except MeterError as error:
-            judged = self._contact.judge(meter, session, error)
-            self._sessions.lose(meter.id, judged)
-            for run in self._runs.values():
-                if run.meter.id == meter.id:
-                    run.view.doubt()
-            if isinstance(judged, PortError):
-                raise judged from None
-            return f"cannot be read: {judged.message}"
-        self._sessions.used(meter.id, self._clock.monotonic())
-        if all(run.meter.id != meter.id for run in self._runs.values()):
-            self._sessions.leave(meter.id)
-        return "is initiated and would store its blocks" if rules.unsafe(status) else ""
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,9 @@
-"""One job in hand: what `next_step` decides is done with the meter, and what it shows is recorded.
-
-What must be durable before octets leave is saved first (invariants 2 and 3): each initiate, verify and activate, and
-the ceiling of block numbers. Acknowledged blocks are saved at checkpoints only, about every 10 s, to spare the SD card.
-"""
+"""One job carried through: what `next_step` decides is done with the meter, and what it shows is recorded."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
@@ -22,7 +17,7 @@ from gateway.errors import (
     SilentError,
 )
 from gateway.link.session import Session
-from gateway.model import TERMINAL_JOB, Campaign, Delivery, Findings, Job, JobState, Meter, TransferRecord
+from gateway.model import Campaign, Findings, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
 from gateway.store.documents import identifier_text
 from gateway.transfer import (
@@ -31,10 +26,8 @@ from gateway.transfer import (
     Done,
     Enable,
     Failed,
-    Goal,
     Initiate,
     Item,
-    MeterView,
     SendBlock,
     Step,
     Survey,
@@ -44,19 +37,14 @@ from gateway.transfer import (
     block_refused,
     block_size,
     found,
-    identifier_of,
     next_step,
     refused,
 )
 from gateway.wire import apdu, axdr, image_transfer
 from gateway.worker import objects
-from gateway.worker.block_count import BlockCount
+from gateway.worker.job_in_hand import CHECKPOINT_S, JobInHand
 
-CHECKPOINT_S = 10.0
-FIRST_AHEAD_BLOCKS = 16
-"""How far the first checkpoint allows sending; later ones allow what was sent in CHECKPOINT_S."""
 BUSY_BLOCK_S = 2.0
-NEVER_S = float("inf")
 MAX_BUSY_BLOCKS = 30
 
 _TEMPORARY_FAILURE = 2
@@ -64,8 +52,8 @@ _DENIED = frozenset({3, 13})
 """read-write-denied, scope-of-access-violated: a matter of rights, not of the image."""
 
 
-class TransferRun:
-    """A job, its goal, and what is seen of its meter."""
+class TransferRun(JobInHand):
+    """A job in hand that goes on step by step."""
 
     def __init__(
         self,
@@ -78,46 +66,12 @@ class TransferRun:
         board: Board,
         clock: Clock,
     ) -> None:
-        self.key = (job.campaign_id, job.meter_id)
-        self.job = job
-        self.meter = meter
-        self.priority = campaign.priority
-        self.wake_at = clock.monotonic()
-        self.keeps_line = False
-        """The association may not be broken, whatever else waits for the line."""
-        self.held = False
-        """It may not begin yet, for the sake of others on the line."""
-        self.image = image
-        self.sha256 = campaign.sha256
-        self.campaign = campaign
-        self._store = store
-        self._board = board
-        self._clock = clock
-        self._firmware_object = campaign.firmware_object
+        super().__init__(job, campaign, meter, image, store=store, board=board, clock=clock)
         self._session: Session | None = None
         """What the last step was done in."""
-        self._goal = Goal(
-            sha256=campaign.sha256,
-            image_size=job.record.image_size if job.record and not image else len(image),
-            identifier=identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
-            profile=meter.profile,
-            expect_version=campaign.expect_version,
-            logical_device_name=meter.logical_device_name,
-            take_over=campaign.take_over,
-            dry_run=campaign.dry_run,
-        )
-        self.view = self._first_view()
-        self._count = BlockCount(job, board=board, clock=clock)
-        if self.view.record is not None:
-            self._count.begin(self.job.blocks_total, self.view.record.acked)
-        self._checkpoint_at = clock.monotonic()
         self._busy_blocks = 0
         self._furthest = 0
         """The most blocks that the meter had, or acknowledged, since initiate."""
-
-    @property
-    def ended(self) -> bool:
-        return self.job.state in TERMINAL_JOB
 
     def decide(self, now_s: float) -> Step:
         """The next step."""
@@ -186,63 +140,6 @@ class TransferRun:
         self._session = session
         self.job = replace(self.job, detail="")
         return self._end(JobState.CANCELLED, message or "cancelled", code=code)
-
-    def checkpoint(self) -> None:
-        """Make durable what the meter acknowledged so far, before this process ends."""
-        if not self.ended and self.view.record is not None and self.view.blocks is not None:
-            self._save(record=self._with_blocks(self.view.record.ceiling))
-
-    def set_aside(self, why: str, *, image_gone: bool = False) -> None:
-        """What the meter acknowledged is durable, and nothing more is done until the job is begun anew: nothing is
-        wrong with it. A meter that was not begun stays so, and one that waits for its activation alone goes on doing
-        that, unless its image is gone; once activation is decided its state says more than that it waits."""
-        self._board.drop(("progress", *self.key))
-        if self.job.state is JobState.QUEUED:
-            return
-        activated = self.view.record is not None and self.view.record.activate_decided
-        verified = self.job.state is JobState.AWAITING_ACTIVATION and not image_gone
-        state = self.job.state if activated or verified else JobState.WAITING
-        self.checkpoint()
-        self._save(state=state, code=None, message=why, next_try_at=None)
-
-    # -- blocks that go to several meters at once (worker/broadcast.py) ------------------------------------------
-
-    def join(self, message: str) -> None:
-        """Wait for others until `look_again` or `part`; what its bitmap showed is durable."""
-        self.expect(-1, state=JobState.TRANSFERRING, code=None, message=message)
-        self.wake_at = NEVER_S
-
-    def expect(self, highest: int, **told: Any) -> None:
-        """Blocks up to `highest` may reach the meter from now on, durably (invariant 3); `told` changes the job."""
-        assert self.view.record is not None
-        record = self._with_blocks(max(self.view.record.ceiling, highest))
-        self._save(record=record, **told)
-        self.view.record = record
-
-    def overhears(self, number: int) -> None:
-        """A block leaves for others, and the meter may have it too."""
-        if self.view.sent is not None:
-            self.view.sent.add(number)
-
-    def is_sent(self, number: int, *, done: int) -> None:
-        """A block leaves for this meter and others; `done`: how many it has, if it hears them all."""
-        assert self.view.record is not None
-        self.overhears(number)
-        now_s = self.view.now_s = self._clock.monotonic()
-        self._count.note(number, now_s, octets=self._block_octets(number), broadcast=True)
-        self._count.tell(self.job, now_s, done=done, block_size=self.view.record.block_size)
-
-    def look_again(self) -> None:
-        """Only its bitmap knows what the meter took."""
-        self._count.end_round()
-        self.view.blocks = None
-        self.view.swept = False
-        self.wake_at = self._clock.monotonic()
-
-    def part(self, delivery: str) -> None:
-        """It is served by unicast from now on; `delivery` says why, or after what."""
-        self._save(state=JobState.TRANSFERRING, code=None, message="", delivery=delivery)
-        self.wake_at = min(self.wake_at, self._clock.monotonic())
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -447,47 +344,6 @@ class TransferRun:
         self.wake_at = self._clock.monotonic() + step.delay_s
         return f"{step.why}; {step.delay_s:.0f} s"
 
-    # -- what is durable -----------------------------------------------------------------------------------------
-
-    def _first_view(self) -> MeterView:
-        """What an earlier process, or an earlier campaign of ours in this meter, left durable."""
-        view = MeterView(now_s=self._clock.monotonic(), version_before=self.job.version_before)
-        view.record = self.job.record
-        if view.record is None and (left := self._store.last_record(self.job.meter_id)) is not None:
-            # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew,
-            # but that its verification was ordered by us tells a verified image of ours from a stranger's.
-            view.record = replace(left, initiates=0, verifies=min(left.verifies, 1), activate_decided=False)
-        if view.record is not None and view.record.activate_decided:
-            view.activated_at_s = view.now_s - self.meter.profile.reconnect_after_s
-        if view.record is not None and view.record.verifies:
-            # When it was ordered is not known any more: it has its time-out afresh.
-            view.verified_at_s = view.now_s
-        if view.record is not None and not self.job.blocks_total:
-            total = -(-view.record.image_size // view.record.block_size)
-            self.job = replace(self.job, blocks_total=total)
-        return view
-
-    def _allow_further(self, number: int) -> None:
-        """A checkpoint: what is acknowledged, and how far may be sent until the next one."""
-        assert self.view.record is not None
-        ahead = max(FIRST_AHEAD_BLOCKS, self._count.within(CHECKPOINT_S * 1.25))
-        ceiling = min(max(self.view.record.ceiling, number + ahead), self.job.blocks_total - 1)
-        record = self._with_blocks(ceiling)
-        delivery = self.job.delivery or Delivery.UNICAST.value
-        self._save(state=JobState.TRANSFERRING, message="", code=None, record=record, delivery=delivery)
-        self.view.record = record
-        self._checkpoint_at = self._clock.monotonic()
-
-    def _with_blocks(self, ceiling: int) -> TransferRecord:
-        """The record of now. It becomes the view's only once it is durable: what could not be saved was not decided."""
-        record, blocks = self.view.record, self.view.blocks
-        assert record is not None
-        return replace(record, ceiling=ceiling, acked=bytes(blocks) if blocks is not None else record.acked)
-
-    def _enter(self, state: JobState | None, *, message: str = "") -> None:
-        if state is not None and state is not self.job.state:
-            self._save(state=state, message=message)
-
     def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
         details = (detail or (self.job.detail if code else ""), self._put_back())
         # A dry run leaves the record with the order that began the transfer.
@@ -504,22 +360,6 @@ class TransferRun:
         size, session = block_size(self._goal, self.view), self._session
         known = session is not None and session.alive and size
         return found(self._goal, self.view, session.block_s(size) if known and session else None)
-
-    def _save(self, **changes: Any) -> None:
-        if changes.get("state") is None:
-            changes["state"] = self.job.state
-        blocks = self.view.blocks
-        if blocks is not None:
-            changes.setdefault("blocks_done", blocks.count)
-        changes.setdefault("started_at", self.job.started_at or self._clock.now())
-        changes |= self._count.fields()
-        self.job = self._store.save_job(replace(self.job, **changes))
-
-    def _block_octets(self, number: int) -> int:
-        """The last block is what is left, unless it is padded."""
-        assert self.view.record is not None
-        size = self.view.record.block_size
-        return size if self.meter.profile.pad_last_block else min(size, len(self.image) - number * size)
 
     def _progressed(self) -> None:
         self.job = replace(self.job, tries=0)

@@ -39,12 +39,13 @@ from gateway.worker.errands import Errands
 from gateway.worker.figures import Figures
 from gateway.worker.group import Group
 from gateway.worker.hours import Hours
+from gateway.worker.job_in_hand import NEVER_S
 from gateway.worker.learning import Learning
 from gateway.worker.lending import Lending
 from gateway.worker.line import Line
 from gateway.worker.queue import JobQueue
 from gateway.worker.sessions import LONGEST_REST_S, Sessions
-from gateway.worker.transfer_run import NEVER_S, TransferRun
+from gateway.worker.transfer_run import TransferRun
 
 KEEP_SESSION_S = 20.0
 """An association is kept over a wait up to this long, well below what `sessions.LONGEST_REST_S` allows; for longer
