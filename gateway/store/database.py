@@ -195,8 +195,10 @@ def schemas() -> tuple[str, ...]:
 
 def check(path: Path, newest: int) -> None:
     """Raise NewerSchemaError if a newer program wrote this database, sqlite3.DatabaseError if it is broken. Opened
-    read-only: a newer one is left as it is."""
-    with closing(_connect(path, query="?mode=ro")) as database:
+    read-only: a newer one is left as it is, but for the journal of a first start that was cut, which SQLite has to
+    undo before it can read."""
+    cut = path.with_name(f"{path.name}-journal").exists()
+    with closing(_connect(path, query="" if cut else "?mode=ro")) as database:
         version = _version(database)
         if version > newest:
             raise NewerSchemaError(f"{path} has schema {version}, this program knows up to {newest}")
