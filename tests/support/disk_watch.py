@@ -21,6 +21,7 @@ import sqlite3  # noqa: F401 (in memory from here on)
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def recorded(root: Path) -> Iterator[Disk]:
     disk = Disk(root)
     watch = _Watch(disk)
     with ExitStack() as undo:
-        _watch_python(watch, undo)
         _watch_sqlite(watch, undo)
+        _watch_python(watch, undo)
         yield disk
     if differing := disk.differences(disk.root):
         raise UnseenError(f"not everything was seen that was done to {', '.join(differing)}")
@@ -336,11 +337,17 @@ class _SqliteFile(ctypes.Structure):
 
 
 def _watch_sqlite(watch: _Watch, undo: ExitStack) -> None:
+    layer = _layer()
+    layer.enter(watch)
+    undo.callback(layer.leave)
+
+
+@cache
+def _layer() -> _Layer:
+    """One for good: files may outlive the record, and keep our functions."""
     library = _library()
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
-    layer = _Layer(watch, library.sqlite3_vfs_find(None))
-    layer.enter()
-    undo.callback(layer.leave)
+    return _Layer(library.sqlite3_vfs_find(None))
 
 
 def _library() -> ctypes.CDLL:
@@ -357,12 +364,13 @@ def _library() -> ctypes.CDLL:
 class _Layer:
     """Between SQLite and the operating system. Files keep their own functions but for those that change something."""
 
-    def __init__(self, watch: _Watch, vfs: Any) -> None:
-        self._watch = watch
+    def __init__(self, vfs: Any) -> None:
         self._vfs = vfs
+        self._watch: _Watch | None = None
         self._nodes: dict[int, Node] = {}
+        """By SQLite's own address of an open file."""
         self._methods: dict[int, _Methods] = {}
-        """By where SQLite has its own; kept, since files may outlive the record."""
+        """By the address of those that SQLite had."""
         self._thread = threading.local()
         table = vfs.contents
         self._before = table.xOpen, table.xDelete
@@ -374,7 +382,10 @@ class _Layer:
             _OPEN(self._on_open), _DELETE(self._on_delete), _OPEN_DIRECTORY(self._on_open_directory)
         ]  # fmt: skip
 
-    def enter(self) -> None:
+    def enter(self, watch: _Watch) -> None:
+        if self._watch is not None:
+            raise UnseenError("another record goes on: one at a time")
+        self._watch = watch
         opens, deletes, opens_directory = (ctypes.cast(one, _P) for one in self._callbacks[:3])
         self._vfs.contents.xOpen, self._vfs.contents.xDelete = opens, deletes
         self._set_call(ctypes.addressof(self._vfs.contents), _OPEN_DIRECTORY_NAME, opens_directory)
@@ -382,18 +393,20 @@ class _Layer:
     def leave(self) -> None:
         self._vfs.contents.xOpen, self._vfs.contents.xDelete = self._before
         self._set_call(ctypes.addressof(self._vfs.contents), _OPEN_DIRECTORY_NAME, None)
+        self._watch = None
+        self._nodes.clear()
 
     def _on_open(self, vfs: int, name: int | None, file: int, flags: int, given: Any) -> int:
         # The name goes on as it came: the file keeps the address of it.
-        place = _place(ctypes.string_at(name)) if name else None
-        ours = place is not None and self._watch.concerns(place)
-        new = ours and not _is_there(place)
-        result: int = self._open(vfs, name, file, flags, given)
-        if result == _SQLITE_OK and ours:
-            node = self._watch.made(place) if new else self._watch.node(place)
-            if node is not None:
-                self._nodes[file] = node
-                self._hook(file)
+        watch, place = self._watch, _place(ctypes.string_at(name)) if name else None
+        if watch is None or place is None or not watch.concerns(place):
+            return int(self._open(vfs, name, file, flags, given))
+        new = not _is_there(place)
+        result = int(self._open(vfs, name, file, flags, given))
+        node = watch.made(place) if new and result == _SQLITE_OK else watch.node(place)
+        if result == _SQLITE_OK and node is not None:
+            self._nodes[file] = node
+            self._hook(file)
         return result
 
     def _hook(self, file: int) -> None:
@@ -421,31 +434,33 @@ class _Layer:
 
     def _on_write(self, write: Any, file: int, octets: int, count: int, offset: int) -> int:
         result = int(write(file, octets, count, offset))
-        if result == _SQLITE_OK:
-            self._watch.wrote(self._nodes[file], offset, ctypes.string_at(octets, count))
+        if self._watch and result == _SQLITE_OK and (node := self._nodes.get(file)):
+            self._watch.wrote(node, offset, ctypes.string_at(octets, count))
         return result
 
     def _on_truncate(self, truncate: Any, file: int, size: int) -> int:
         result = int(truncate(file, size))
-        if result == _SQLITE_OK:
-            self._watch.resized(self._nodes[file], size)
+        if self._watch and result == _SQLITE_OK:
+            self._watch.resized(self._nodes.get(file), size)
         return result
 
     def _on_sync(self, sync: Any, file: int, flags: int) -> int:
-        began = self._watch.disk.now
+        began = self._watch.disk.now if self._watch else 0
         result = int(sync(file, flags))
-        if result == _SQLITE_OK:
-            self._watch.synced(self._nodes[file], began)
-            self._sync_directories(began)
+        if self._watch and result == _SQLITE_OK:
+            self._watch.synced(self._nodes.get(file), began)
+            self._sync_directories(self._watch, began)
         return result
 
     def _on_delete(self, vfs: int, name: bytes, sync_directory: int) -> int:
-        place = _place(name)
-        there, gone = self._watch.concerns(place) and _is_there(place), self._watch.last_name(place)
+        watch, place = self._watch, _place(name)
+        if watch is None or not watch.concerns(place) or not _is_there(place):
+            return int(self._delete(vfs, name, sync_directory))
+        gone = watch.last_name(place)
         result = int(self._delete(vfs, name, sync_directory))
-        if result == _SQLITE_OK and there:
-            self._watch.removed(place, gone)
-            self._sync_directories(self._watch.disk.now)
+        if result == _SQLITE_OK:
+            watch.removed(place, gone)
+            self._sync_directories(watch, watch.disk.now)
         return result
 
     def _on_open_directory(self, name: bytes, descriptor: Any) -> int:
@@ -455,10 +470,10 @@ class _Layer:
             self._opened().append(_place(name).parent)
         return result
 
-    def _sync_directories(self, began: int) -> None:
+    def _sync_directories(self, watch: _Watch, began: int) -> None:
         opened = self._opened()
         while opened:
-            self._watch.synced(self._watch.node(opened.pop()), began)
+            watch.synced(watch.node(opened.pop()), began)
 
     def _opened(self) -> list[Path]:
         if not hasattr(self._thread, "opened"):
