@@ -46,6 +46,7 @@ class Code(StrEnum):
     T_VERSION = "T_VERSION"
     T_HEALTH = "T_HEALTH"
     T_UNKNOWN = "T_UNKNOWN"
+    T_CRASH = "T_CRASH"
 
 
 ADVICE: dict[Code, str] = {
@@ -84,6 +85,8 @@ ADVICE: dict[Code, str] = {
     Code.T_VERSION: "The meter runs another version than expected: compare `expect_version` with the image.",
     Code.T_HEALTH: "A health check differs after the update: look at the meter before going on.",
     Code.T_UNKNOWN: "Nobody knows whether the update took effect: visit or probe the meter.",
+    Code.T_CRASH: "A bug of this program, at this meter: report it with the traceback in the log, update the package, "
+    "then `campaign retry`.",
 }
 
 

@@ -201,5 +201,5 @@ def _anew(job: Job) -> Job:
     )
     return replace(
         job, state=JobState.QUEUED, code=None, message="tried again by an operator", detail="", tries=0,
-        next_try_at=None, activated_at=None, record=record,
+        crashes=0, next_try_at=None, activated_at=None, record=record,
     )  # fmt: skip

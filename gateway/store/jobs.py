@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -122,6 +123,21 @@ class Jobs(Commands):
         if self._row(f"SELECT 1 FROM jobs WHERE {waits} LIMIT 1", port, code):  # noqa: S608  # a constant
             with self._transaction() as database:
                 database.execute(f"UPDATE jobs SET next_try_at = NULL WHERE {waits}", (port, code))  # noqa: S608
+
+    def count_crash(self, jobs: Collection[tuple[str, str]], bug: str) -> None:
+        """A bug, named by its class, ends the program at work on these jobs (campaign and meter ids). Of a job nothing
+        but this number is touched: what it holds may be what the bug is about."""
+        with self._transaction() as database:
+            for campaign_id, meter_id in sorted(jobs):
+                row = database.execute(
+                    "UPDATE jobs SET crashes = crashes + 1 WHERE campaign_id = ? AND meter_id = ?"
+                    " RETURNING port, crashes",
+                    (campaign_id, meter_id),
+                ).fetchone()
+                self._event(
+                    database, "crash", campaign_id=campaign_id, meter_id=meter_id, port=row["port"],
+                    message=f"{bug} at work on it, {row['crashes']} so far", level=logging.ERROR,
+                )  # fmt: skip
 
     # -- below ------------------------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ class Broadcasts:
         blocks, record = run.view.blocks, run.view.record
         assert blocks is not None
         assert record is not None
-        if reason := self._unfit(run.meter, record.block_size):
+        if reason := self._after_crash(run) or self._unfit(run.meter, record.block_size):
             self._part(run, f"unicast: {reason}")
             return None
         key = key_of(run, record.block_size, self._keys_of(run.meter))
@@ -217,6 +217,11 @@ class Broadcasts:
         group.joined[run.key] = BlockSet(blocks.total, bytes(blocks))
         run.join(f"{missing} blocks are missing; waits for the others of the broadcast")
         return f"joined {len(group.joined) - 1} others, {missing} blocks are missing"
+
+    @staticmethod
+    def _after_crash(run: TransferRun) -> str:
+        """Alone, the next bug counts against the job that it is in."""
+        return "this program failed at work on it before" if run.job.crashes else ""
 
     def _better_alone(self, group: Group, run: TransferRun) -> str:
         """How a run is served by unicast for which broadcast is of no use; empty: it may be."""

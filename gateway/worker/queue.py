@@ -12,6 +12,7 @@ from gateway.errors import Code, GatewayError, NotFoundError
 from gateway.model import Campaign, CampaignState, Job, JobState, Meter
 from gateway.store import Store
 from gateway.supply.images import ImageStore
+from gateway.worker import crashes
 from gateway.worker.group import RunKey
 from gateway.worker.hours import Hours
 from gateway.worker.transfer_run import TransferRun
@@ -68,7 +69,8 @@ class JobQueue:
         """Take the next job in hand. One that ends before it began makes room for the next at once."""
         self._news = True
         while job := self._next_job():
-            run = self._begin(job)
+            with crashes.counted(self._store, [(job.campaign_id, job.meter_id)]):
+                run = self._begin(job)
             if run is not None:
                 return run
         self.next_campaign()  # and with it when to look again
@@ -93,6 +95,10 @@ class JobQueue:
         campaign = self._campaign_of(job)
         if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
             self._end(job, JobState.CANCELLED, code=campaign.code, message=campaign.message or "cancelled")
+            return None
+        if poison := crashes.verdict(job):
+            code, message = poison
+            self._end(job, JobState.FAILED, code=code, message=message)
             return None
         try:
             meter = self._meters.get(job.meter_id)

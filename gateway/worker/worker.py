@@ -35,6 +35,7 @@ from gateway.transfer import Done, Enable, Failed, Initiate, SendBlock, Step, Su
 from gateway.worker import order
 from gateway.worker.broadcast import GROUP_REST_S, Broadcasts
 from gateway.worker.contact import Contact
+from gateway.worker.crashes import counted
 from gateway.worker.errands import Errands
 from gateway.worker.figures import Figures
 from gateway.worker.group import Group
@@ -183,8 +184,10 @@ class Worker:
         if run is None:
             return StepReport(self._errands.scan_on(), now_s) if scanning else self._rest()
         if isinstance(run, Group):
-            return self._broadcasts.step(run)
-        sentence = self._advance(run, now_s)
+            with counted(self._store, run.joined.keys() | run.looked_at.keys()):
+                return self._broadcasts.step(run)
+        with counted(self._store, [run.key]):
+            sentence = self._advance(run, now_s)
         if run.ended:
             self._drop(run)
         return StepReport(f"{run.meter.id}: {sentence}", now_s)

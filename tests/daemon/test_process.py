@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -51,6 +52,37 @@ def test_a_bug_ends_the_process_with_1_and_its_traceback(launch):
     assert gateway.wait() == 1
     assert "port:rs485-1: a bug ends the process" in gateway.said()
     assert "ZeroDivisionError" in gateway.said()
+
+
+POISON = """
+from gateway.worker.transfer_run import TransferRun
+perform = TransferRun.perform
+def poisoned(self, step, session):
+    return 1 / 0 if self.meter.id == "MTR0001" else perform(self, step, session)
+TransferRun.perform = poisoned
+"""
+
+
+def test_a_job_at_which_a_bug_ended_the_process_three_times_does_so_no_more(launch, capsys):
+    gateway = launch(before=POISON)
+    here = ("--config", str(gateway.config))
+    image = gateway.directory / "image"
+    image.write_bytes(b"x" * 1000)
+    assert main(["image", "add", str(image), *here]) == 0
+    digest = capsys.readouterr().out.split()[0]
+    order = ["campaign", "submit", "--id", "c", "--sha256", digest, "--identifier", "x", "--all"]
+    main([*order, *here])  # the process may end before it has answered
+    for _ in range(3):
+        assert gateway.wait() == 1
+        gateway.launch()
+    eventually(lambda: main(["campaign", "ls", *here]) == 0)
+    assert main(["campaign", "watch", "c", *here]) == 1
+    capsys.readouterr()
+    assert main(["campaign", "show", "c", "--json", *here]) == 0
+    jobs = {job["meter"]: job for job in json.loads(capsys.readouterr().out)["jobs"]}
+    assert (jobs["MTR0001"]["state"], jobs["MTR0001"]["code"]) == ("failed", "T_CRASH")
+    assert jobs["MTR0002"]["state"] == "updated"
+    assert gateway.said().count("ZeroDivisionError: division by zero") == 3
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(launch):

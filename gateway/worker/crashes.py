@@ -1,0 +1,43 @@
+"""Bugs of this program at work on one job: counted where they happen, so that the same job does not end the whole
+gateway for ever (invariant 12).
+
+Whatever is not of the project's own error tree ends the process, and systemd starts it again. What survives is a number
+at the job: a power cut, a kill or a neighbour's bug adds nothing to it. A job at which that happened `CRASHES_BORNE`
+times is ended, and its campaign goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+
+from gateway.errors import Code, GatewayError
+from gateway.model import Job
+from gateway.store import Store
+from gateway.worker.group import RunKey
+
+CRASHES_BORNE = 3
+
+
+@contextmanager
+def counted(store: Store, jobs: Collection[RunKey]) -> Iterator[None]:
+    """A bug in here counts against these `jobs`, and goes on to whoever ends the process."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except Exception as bug:
+        with suppress(GatewayError):  # the disk does not take it: the next one may be counted
+            store.count_crash(jobs, type(bug).__name__)
+        raise
+
+
+def verdict(job: Job) -> tuple[Code, str] | None:
+    """Why a job is not taken in hand any more; None: it may be."""
+    if job.crashes < CRASHES_BORNE:
+        return None
+    activated = job.record is not None and job.record.activate_decided
+    found = f"this program failed {job.crashes} times at work on {job.meter_id}: see its log"
+    if activated:
+        return Code.T_UNKNOWN, f"{found}; the activation was ordered before"
+    return Code.T_CRASH, found
