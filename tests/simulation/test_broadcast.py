@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from simulation.test_simulation import check_answered_once, check_promises, check_telling
+from simulation.test_simulation import check_answered_once
 from support.desk import memory_directory
+from support.promises import check_promises, check_telling
 from support.world import SYSTEM_TITLE, SimMeter, World
 
 from gateway.model import (
