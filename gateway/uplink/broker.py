@@ -13,6 +13,14 @@ from typing import Protocol
 
 REFUSED = 0x80
 """Reason codes from here on are failures (MQTT 5.0, clause 2.4)."""
+PACKET_TOO_LARGE = 0x95
+_REASONS = {
+    0x87: "not authorized",
+    0x90: "topic name invalid",
+    PACKET_TOO_LARGE: "packet too large",
+    0x97: "quota exceeded",
+}
+"""MQTT 5.0, clause 2.4: those that an operator may meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +88,9 @@ Event = Connected | Lost | Subscribed | Acknowledged
 
 
 class Broker(Protocol):
-    """One connection at a time to one MQTT broker, with a session that outlives it."""
+    """One connection at a time to one MQTT broker."""
 
-    def connect(self, will: Message) -> None:
+    def connect(self, will: Message | None = None) -> None:
         """Begin a new connection; Connected or Lost follows."""
 
     def poll(self, timeout_s: float, deliver: Callable[[Delivery], None]) -> list[Event]:
@@ -92,14 +100,22 @@ class Broker(Protocol):
         acknowledged and comes again.
         """
 
-    def subscribe(self, topic_filter: str) -> None:
-        """At QoS 1, with Retain As Published where MQTT 5 is spoken; Subscribed follows."""
+    def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
+        """With Retain As Published where MQTT 5 is spoken; Subscribed follows."""
 
     def publish(self, message: Message) -> int:
         """Send, and return the number that its Acknowledged will carry (none follows at QoS 0)."""
+
+    def congested(self) -> bool:
+        """Octets wait for the network: what is published now only waits longer."""
 
     def drop(self) -> None:
         """End the connection without a farewell: the broker publishes the Will. No Lost follows."""
 
     def disconnect(self) -> None:
         """End the connection in order: the broker forgets the Will. No Lost follows."""
+
+
+def reason_text(reason: int) -> str:
+    """A reason code for people."""
+    return f"{_REASONS.get(reason, 'reason')} 0x{reason:02X}"

@@ -44,14 +44,16 @@ _RETAIN_ONCE = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
 class PahoBroker:
     """A `gateway.uplink.broker.Broker` over the network."""
 
-    def __init__(self, settings: MqttSettings, client_id: str) -> None:
-        """Opens nothing. `settings.url` is mqtt:// or mqtts://."""
+    def __init__(self, settings: MqttSettings, client_id: str, *, keeps_session: bool = True) -> None:
+        """Opens nothing. `settings.url` is mqtt:// or mqtts://. `keeps_session`: subscriptions, and what comes while we
+        are away, outlive a connection."""
         url = urlsplit(settings.url)
         self._tls = url.scheme == "mqtts"
         self._host = url.hostname or ""
         self._port = url.port or (8883 if self._tls else 1883)
         self._settings = settings
         self._client_id = client_id
+        self._keeps_session = keeps_session
         self._protocol: int = paho.MQTTv5
         self._taken_in = False
         self._trouble = ""
@@ -60,13 +62,13 @@ class PahoBroker:
         self._deliver: Callable[[Delivery], None] | None = None
         self._deliver_error: Exception | None = None
 
-    def connect(self, will: Message) -> None:
+    def connect(self, will: Message | None = None) -> None:
         self.drop()
         self._taken_in, self._trouble = False, ""
         client = self._client = self._new_client(will)
         options: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
-            options = {"clean_start": False, "properties": self._connect_properties()}
+            options = {"clean_start": not self._keeps_session, "properties": self._connect_properties()}
         try:
             if self._tls:
                 client.tls_set_context(Tls(self._settings))
@@ -100,12 +102,12 @@ class PahoBroker:
             self._close()
         return events
 
-    def subscribe(self, topic_filter: str) -> None:
+    def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
         if self._protocol == paho.MQTTv5:
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=_RETAIN_ONCE)
+            options = SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=_RETAIN_ONCE)
             self._client.subscribe(topic_filter, options=options)
         else:
-            self._client.subscribe(topic_filter, qos=1)
+            self._client.subscribe(topic_filter, qos=qos)
 
     def publish(self, message: Message) -> int:
         properties = None
@@ -114,6 +116,9 @@ class PahoBroker:
         sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         mid: int = sent.mid
         return mid
+
+    def congested(self) -> bool:
+        return self._client is not None and bool(self._client.want_write())
 
     def drop(self) -> None:
         self._close()
@@ -124,19 +129,20 @@ class PahoBroker:
             self._client.disconnect()
         self.drop()
 
-    def _new_client(self, will: Message) -> Any:
+    def _new_client(self, will: Message | None) -> Any:
         # Left to itself paho answers a refused 3.1.1 with a connection of MQTT 3.1.
         arguments: dict[str, Any] = {
             "client_id": self._client_id, "protocol": self._protocol, "reconnect_on_failure": False
         }  # fmt: skip
         if self._protocol == paho.MQTTv311:
-            arguments["clean_session"] = False
+            arguments["clean_session"] = not self._keeps_session
         if hasattr(paho, "CallbackAPIVersion"):
             arguments["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
         client: Any = paho.Client(**arguments)
         if self._settings.username:
             client.username_pw_set(self._settings.username, self._settings.password or None)
-        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -146,9 +152,10 @@ class PahoBroker:
         return client
 
     def _connect_properties(self) -> Any:
+        expiry_s = self._settings.session_expiry_s if self._keeps_session else 0
         return _properties(
             PacketTypes.CONNECT,
-            SessionExpiryInterval=min(int(self._settings.session_expiry_s), _LARGEST_SESSION_EXPIRY_S),
+            SessionExpiryInterval=min(int(expiry_s), _LARGEST_SESSION_EXPIRY_S),
             ReceiveMaximum=_RECEIVE_MAXIMUM,
             MaximumPacketSize=_MAX_PACKET_SIZE,
         )

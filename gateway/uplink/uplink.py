@@ -25,7 +25,9 @@ from gateway.errors import Code, GatewayError
 from gateway.model import AlarmKind, MqttSettings, OutboxRow, Reply, ReplyStatus, StepReport
 from gateway.store import Store
 from gateway.store.documents import VERSION, Document, encoded, time_text
+from gateway.uplink.back_off import ACKNOWLEDGE_TIMEOUT_S, CONNECT_TIMEOUT_S, BackOff
 from gateway.uplink.broker import (
+    PACKET_TOO_LARGE,
     REFUSED,
     Acknowledged,
     Broker,
@@ -35,6 +37,7 @@ from gateway.uplink.broker import (
     Lost,
     Message,
     Subscribed,
+    reason_text,
 )
 from gateway.uplink.progress import ProgressTeller
 
@@ -42,16 +45,10 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 """The longest a new outbox row waits for its first look."""
-_CONNECT_TIMEOUT_S = 15.0
-_ACKNOWLEDGE_TIMEOUT_S = 60.0
-"""A broker that answers pings but acknowledges nothing is as good as none."""
 _FAREWELL_TIMEOUT_S = 2.0
 _WINDOW = 16
 """Outbox rows under way at once; paho holds back from its 21st."""
 _LIFE_SIGN_S = 5.0
-_LONGEST_BACK_OFF_S = 60.0
-_STABLE_S = 60.0
-"""A connection that held this long starts the back-off afresh; one that is thrown out at once does not."""
 _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
 _TOLD_LIMIT = 16
@@ -62,14 +59,6 @@ _OUTBOX_LOOK_S = 2.0
 _LONGEST_CORRELATION = 256
 _LONGEST_TOPIC = 512
 _PLAIN_TOPIC = re.compile(r"[A-Za-z0-9._/-]+")
-_PACKET_TOO_LARGE = 0x95
-_REASONS = {
-    0x87: "not authorized",
-    0x90: "topic name invalid",
-    _PACKET_TOO_LARGE: "packet too large",
-    0x97: "quota exceeded",
-}
-"""MQTT 5.0, clause 2.4: those that an operator may meet."""
 
 REFUSED_ALARM = ("alarm", "mqtt_refused")
 """On the Board while the broker refuses what must reach it: topic, reason, message, at."""
@@ -123,10 +112,9 @@ class Uplink:
         self._random = random or Random()  # noqa: S311  # spreads reconnects, keeps no secret
         self._phase = _Phase.OFFLINE
         self._since = clock.monotonic()
-        self._failures = 0
+        self._back_off = BackOff(clock, self._random)
         self._reasons_told: set[str] = set()
         self._refusals_told: set[str] = set()
-        self._next_try_at = clock.monotonic()
         self._session = ""
         self._told_clock = ""
         self._told_info = b""
@@ -152,9 +140,9 @@ class Uplink:
             if now >= self._look_at_outbox_at:
                 self._look_at_outbox_at = now + _OUTBOX_LOOK_S
                 self._look_at_outbox()
-            if self._phase is _Phase.OFFLINE and now < self._next_try_at:
-                wake_at = min(self._next_try_at, now + _LIFE_SIGN_S)
-                return StepReport(f"offline, trying again in {self._next_try_at - now:.1f} s", wake_at)
+            wait_s = self._back_off.next_try_at - now
+            if self._phase is _Phase.OFFLINE and wait_s > 0:
+                return StepReport(f"offline, trying again in {wait_s:.1f} s", now + min(wait_s, _LIFE_SIGN_S))
             if self._phase is _Phase.OFFLINE:
                 self._connect()
             self._exchange(_POLL_S)
@@ -216,24 +204,19 @@ class Uplink:
 
     def _check_waits(self) -> None:
         now = self._clock.monotonic()
-        if self._phase is _Phase.CONNECTING and now - self._since > _CONNECT_TIMEOUT_S:
+        if self._phase is _Phase.CONNECTING and now - self._since > CONNECT_TIMEOUT_S:
             self._go_offline("the broker did not answer CONNECT")
-        if self._asked_at is not None and now - self._asked_at > _ACKNOWLEDGE_TIMEOUT_S:
+        if self._asked_at is not None and now - self._asked_at > ACKNOWLEDGE_TIMEOUT_S:
             self._go_offline("the broker does not answer SUBSCRIBE")
-        if any(now - sent.at > _ACKNOWLEDGE_TIMEOUT_S for sent in self._in_flight.values()):
+        if any(now - sent.at > ACKNOWLEDGE_TIMEOUT_S for sent in self._in_flight.values()):
             self._go_offline("the broker acknowledges nothing")
 
     def _go_offline(self, reason: str) -> None:
         if self._phase is _Phase.OFFLINE:
             return
-        now = self._clock.monotonic()
-        if self._phase is _Phase.ONLINE and now - self._since >= _STABLE_S:
-            self._failures = 0
-        # Full jitter: a thousand gateways do not come back to a restarted broker in the same second.
-        delay_s = self._random.uniform(0, min(2.0 ** min(self._failures, 10), _LONGEST_BACK_OFF_S))
-        self._failures += 1
+        held_s = self._clock.monotonic() - self._since if self._phase is _Phase.ONLINE else 0.0
+        self._back_off.failed(held_s)
         self._asked_at = None
-        self._next_try_at = now + delay_s
         self._broker.drop()
         self._in_flight.clear()
         self._queue.clear()
@@ -336,7 +319,7 @@ class Uplink:
 
     def _send(self, message: Message, row_id: int | None = None) -> None:
         if message.packet_size > self._limits.max_packet_size:
-            self._refused(message.topic, _PACKET_TOO_LARGE)
+            self._refused(message.topic, PACKET_TOO_LARGE)
             return
         mid = self._broker.publish(message)
         self._in_flight[mid] = _Sent(message.topic, row_id, self._clock.monotonic())
@@ -360,7 +343,7 @@ class Uplink:
         until the broker takes everything."""
         if self._retry_at is None:
             self._retry_at = self._clock.monotonic() + _REFUSED_RETRY_S
-        message = f"the broker refuses {topic}: {_REASONS.get(reason, 'reason')} 0x{reason:02X}"
+        message = f"the broker refuses {topic}: {reason_text(reason)}"
         if message not in self._refusals_told and len(self._refusals_told) < _TOLD_LIMIT:
             self._refusals_told.add(message)
             _log.warning("%s", message)
