@@ -15,7 +15,6 @@ from gateway.model import (
     CampaignState,
     Config,
     Delivery,
-    FirmwareSettings,
     Image,
     Job,
     Meter,
@@ -26,7 +25,7 @@ from gateway.model import (
 )
 from gateway.plan.order import turn
 from gateway.supply.images import ImageStore
-from gateway.supply.source import check_url
+from gateway.supply.source import MQTT_URL, check_url
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
 from gateway.wire.broadcast import largest_block
 
@@ -44,7 +43,7 @@ def read_order(
     WindowError, NotFoundError (meters, image), PolicyError, SignatureError, SizeError, DiskError."""
     _refuse_later(args)
     image = args["image"]
-    stored = _look_for_image(image, config.firmware, images)
+    stored = _look_for_image(image, config, images)
     meters = _targets(args["targets"], config)
     campaign = Campaign(
         id=args["campaign_id"],
@@ -70,19 +69,21 @@ def read_order(
 def _refuse_later(args: Mapping[str, Any]) -> None:
     if args["image"].get("manifest"):
         raise SchemaError("args.image.manifest: not supported yet")
-    if args["image"].get("url", "").startswith("mqtt:"):
-        raise SchemaError("args.image.url: mqtt: is not supported yet, use https://")
 
 
-def _look_for_image(image: Mapping[str, Any], firmware: FirmwareSettings, images: ImageStore) -> Image | None:
+def _look_for_image(image: Mapping[str, Any], config: Config, images: ImageStore) -> Image | None:
     """The stored image, or None where it may be fetched."""
+    firmware = config.firmware
     if firmware.trust is not Trust.DIGEST:
         raise SignatureError(
             'no signature covers this image: [firmware] trust = "signed" wants a signed manifest'
         )
-    if url := image.get("url"):
-        check_url(url, firmware)
     size = _size(image)
+    url = image.get("url", "")
+    if url == MQTT_URL:
+        _check_blocks(config, size)
+    elif url:
+        check_url(url, firmware)
     stored = images.has(image["sha256"])
     if stored is None:
         if not url:
@@ -94,6 +95,14 @@ def _look_for_image(image: Mapping[str, Any], firmware: FirmwareSettings, images
     elif size not in (None, stored.size):
         raise SizeError(f"the stored image has {stored.size} octets, ordered were {size}")
     return stored
+
+
+def _check_blocks(config: Config, size: int | None) -> None:
+    """Over the broker of this gateway comes what is ordered with its size: the gateway asks for numbered blocks."""
+    if config.mqtt is None:
+        raise SchemaError(f"args.image.url: found {MQTT_URL}, but this gateway has no broker ([mqtt])")
+    if size is None:
+        raise SchemaError(f"args.image.size: found nothing, expected the octets of the image, for {MQTT_URL}")
 
 
 def _size(image: Mapping[str, Any]) -> int | None:

@@ -25,6 +25,7 @@ from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
+from gateway.daemon.sources import image_sources
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.conversation import EXCHANGE_LIMIT_S
 from gateway.link.port import open_port
@@ -123,7 +124,10 @@ class Daemon:
             clock_state=self._clock_is,
             reload=self._wake_up,
         )
-        self._supplier = Supplier(self._store, self._images, config.firmware, self._clock, self._board)
+        sources = image_sources(config, self._clock)
+        self._supplier = Supplier(
+            self._store, self._images, config.firmware, self._clock, self._board, sources=sources
+        )
         self._others = [
             # A server that drips may hold a fetch for long; nothing but other fetches waits for it.
             self._thread(SUPPLIER, self._supplier, patience_s=float("inf")),

@@ -15,6 +15,17 @@ from gateway.supply.images import ImageStore
 # Two parsers must not read two hosts out of one text; a credential must not stand in one.
 _UNCLEAR = re.compile(r"[^\x21-\x7e]|[\\@]")
 
+MQTT_URL = "mqtt:"
+"""Blocks from whoever serves the image over the gateway's own broker (`gateway.supply.pull`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDigests:
+    """The SHA-256 (lower-case hex) of each `block_bytes` octets of an image, as its manifest has them."""
+
+    block_bytes: int
+    sha256: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -24,6 +35,7 @@ class Wanted:
     sha256: str
     size: int | None
     """None: the order does not say."""
+    digests: BlockDigests | None = None
 
 
 class Watch(Protocol):
@@ -62,7 +74,9 @@ def check_url(url: str, settings: FirmwareSettings) -> None:
     parts = _split(url)
     loopback = is_loopback(parts.hostname or "")
     if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise PolicyError(f"{shown(url)!r} is not a URL that images come from: expected https://host/path")
+        raise PolicyError(
+            f"{shown(url)!r} is not a URL that images come from: expected https://host/path or {MQTT_URL}"
+        )
     if parts.scheme == "http" and not (loopback or settings.allow_plaintext):
         raise PolicyError(f"{parts.hostname}: http:// only from loopback, unless allow_plaintext = true")
     allowed = {host.lower() for host in settings.allow_hosts}

@@ -432,7 +432,9 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"image": {**IMAGE_ARG, "size": 2**32}}, Code.E_SCHEMA, "args.image.size"),
     ({"image": {**IMAGE_ARG, "size": 2**31}}, Code.F_POLICY, "quota"),
     ({"image": {**IMAGE_ARG, "manifest": {"payload": ""}}}, Code.E_SCHEMA, "args.image.manifest: not supported yet"),
-    ({"image": {"sha256": SHA256, "url": "mqtt:"}}, Code.E_SCHEMA, "not supported yet"),
+    ({"image": {"sha256": SHA256, "url": "mqtt:"}}, Code.E_SCHEMA, "args.image.size: found nothing"),
+    ({"image": {"sha256": SHA256, "url": "mqtt:", "size": 2**31}}, Code.F_POLICY, "quota"),
+    ({"image": {"sha256": SHA256, "url": "mqtt:firmware", "size": 10}}, Code.F_POLICY, "or mqtt:"),
     ({"image": {"sha256": SHA256, "url": "file:///etc/passwd"}}, Code.F_POLICY, ""),
     ({"image": {"sha256": SHA256, "url": "http://192.0.2.1/x"}}, Code.F_POLICY, ""),
     ({"image": {"sha256": SHA256, "url": "https://other.example/x"}}, Code.F_POLICY, "other.example"),
@@ -466,6 +468,16 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
 def test_an_order_that_cannot_be_done_is_refused_at_once(desk, change, code, message):
     refused(desk.send("campaign.submit", order(**change)), code, message)
     assert desk.store.campaigns() == []
+
+
+def test_an_image_may_come_over_the_broker_where_there_is_one(desk, tmp_path):
+    change = {"image": {"sha256": SHA256, "url": "mqtt:", "size": 10}}
+    assert desk.send("campaign.submit", order(**change)).status is ACCEPTED
+    assert desk.store.campaign("fw-1").url == "mqtt:"
+
+    local = Desk(tmp_path / "local", replace(CONFIG, mqtt=None))
+    refused(local.send("campaign.submit", order(**change)), Code.E_SCHEMA, "no broker")
+    local.close()
 
 
 def test_arguments_of_later_are_taken_where_they_change_nothing(desk):

@@ -1,0 +1,104 @@
+"""A broker that loses, doubles and garbles blocks of images: a door before a real one, which does not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+from support.door import Door, hang_up
+
+Fate = Callable[[int, bytes], list[tuple[int, bytes]]]
+"""What becomes of a block on its way: numbers and octets of those that arrive in its place."""
+
+_PUBLISH = 3
+
+
+class BlockDoor(Door):
+    """Everything passes, blocks as `fate` says. Counts what passed, and can cut a connection in the middle of it."""
+
+    def __init__(self, behind: int, fate: Fate = lambda number, content: [(number, content)]) -> None:
+        super().__init__(behind)
+        self.fate = fate
+        self.blocks = 0
+        """That the broker sent."""
+        self.down_octets = 0
+        """Of everything that went to gateways."""
+        self.cut_after: int | None = None
+        """Cut every connection when so many octets more have gone to gateways."""
+
+    def down(self, broker: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for kind, packet in _packets(broker):
+                passing = list(self._passing(packet)) if kind == _PUBLISH else [packet]
+                for one in passing:
+                    self._send(client, one)
+        hang_up(broker, client)
+
+    def _passing(self, packet: bytes) -> Iterator[bytes]:
+        start = _header_length(packet)
+        topic_end = start + 2 + int.from_bytes(packet[start : start + 2])
+        topic = packet[start + 2 : topic_end].decode()
+        stem, _, number = topic.rpartition("/")
+        if not stem.endswith("/block"):
+            yield packet
+            return
+        self.blocks += 1
+        # Blocks come at QoS 0, without properties: MQTT 5 says so by a length of 0, MQTT 3.1.1 has none.
+        properties = packet[topic_end : topic_end + self._properties_length(packet, topic_end)]
+        content = packet[topic_end + len(properties) :]
+        for other, octets in self.fate(int(number), content):
+            name = f"{stem}/{other}".encode()
+            rest = len(name).to_bytes(2) + name + properties + octets
+            yield packet[:1] + _variable_length(len(rest)) + rest
+
+    def _properties_length(self, packet: bytes, at: int) -> int:
+        """1 with MQTT 5; the tests here speak nothing else through this door."""
+        assert packet[at] == 0
+        return 1
+
+    def _send(self, client: socket.socket, octets: bytes) -> None:
+        if self.cut_after is not None:
+            octets, left = octets[: self.cut_after], self.cut_after - len(octets)
+            self.cut_after = left if left > 0 else None
+            self.down_octets += len(octets)
+            client.sendall(octets)
+            if self.cut_after is None:
+                self.break_connections()
+            return
+        self.down_octets += len(octets)
+        client.sendall(octets)
+
+
+def _packets(source: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """MQTT 5.0, clause 2.1."""
+    waiting = b""
+    while octets := source.recv(65536):
+        waiting += octets
+        while len(waiting) >= 2:
+            try:
+                start = _header_length(waiting)
+            except IndexError:
+                break
+            length = sum((octet & 0x7F) << (7 * place) for place, octet in enumerate(waiting[1:start]))
+            if len(waiting) < start + length:
+                break
+            packet, waiting = waiting[: start + length], waiting[start + length :]
+            yield packet[0] >> 4, packet
+
+
+def _header_length(packet: bytes) -> int:
+    """Octets before the variable header: one, and those of the length."""
+    end = 1
+    while packet[end] & 0x80:
+        end += 1
+    return end + 1
+
+
+def _variable_length(value: int) -> bytes:
+    octets = bytearray()
+    while True:
+        value, low = divmod(value, 128)
+        octets.append(low | (0x80 if value else 0))
+        if not value:
+            return bytes(octets)
