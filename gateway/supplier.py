@@ -22,7 +22,7 @@ from gateway.errors import (
 )
 from gateway.model import Campaign, CampaignState, FirmwareSettings, Image, StepReport
 from gateway.store import Store
-from gateway.supply.fetch import BusyServerError
+from gateway.supply.answer import BusyServerError
 from gateway.supply.fetch import fetch as fetch_over_http
 from gateway.supply.images import ImageStore
 from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown

@@ -137,6 +137,11 @@ class FirmwareSettings:
     """Empty: loopback only."""
     allow_plaintext: bool = False
     quota_bytes: int = 512 * 2**20
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    proxy: str = ""
+    """Through which every server but one of this machine is reached, "http://host:port"; empty: directly."""
 
 
 @dataclass(frozen=True, slots=True)

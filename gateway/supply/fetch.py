@@ -1,99 +1,220 @@
-"""Getting an image over HTTP: the policy of where from, and one plain GET.
+"""Getting an image over HTTP: resumed where an earlier attempt was cut off, never from elsewhere than was ordered.
 
-What comes is what was ordered, or nothing is stored: no redirect is followed, no compression undone, the body ends
-at the ordered size or at the quota, and the digest decides.
+What comes is what was ordered, or nothing is stored: no redirect leads to another host, no compression is undone, the
+body ends at the ordered size or at a limit, and the digest decides. What was good is kept for the next attempt.
 """
 
 from __future__ import annotations
 
-import ssl
+import hashlib
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urljoin, urlsplit
 
-from gateway.errors import HttpError, NetError, PolicyError, SizeError
+from gateway.errors import DigestError, HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image
+from gateway.supply.answer import AllHere, Asked, AskForAll, Body, Moved, RangeError, read_answer
+from gateway.supply.download import Access, Download, Patience
 from gateway.supply.images import ImageStore
-from gateway.supply.source import Wanted, Watch, check_url, shown
+from gateway.supply.intake import Intake
+from gateway.supply.source import Wanted, Watch, check_url, is_loopback, shown
+from gateway.tls import client_context
 
-if TYPE_CHECKING:
-    import httpx
+UNSAID_LIMIT_BYTES = 64 * 2**20
+"""The most that is taken where neither the order nor the server says how large the image is."""
+_SYNC_EVERY_S = 10.0
+"""What a power cut may cost."""
+_ANSWERS_LIMIT = 100
+"""In one attempt: a server may give the image in parts."""
+_REDIRECTS_LIMIT = 5
+# The note of the intake.
+_ETAG, _FROM, _NO_PARTS = "etag", "from", "no-parts"
 
-_CONNECT_TIMEOUT_S = 10.0
-_SILENCE_TIMEOUT_S = 30.0
-"""The longest wait for the next octets; a slow line is fine, a dead one is not."""
-_RETRYABLE_STATUS = frozenset({408, 425, 429})
-"""The client errors that pass (RFC 9110 clause 15.5.9, RFC 8470, RFC 6585); of the server's own, all may."""
-_LONGEST_RETRY_AFTER_S = 3600.0
 
-
-class BusyServerError(HttpError):
-    """The server refused for now; `retry_after_s` is what it asked for, 0 where it did not say (in seconds)."""
+class DoubtfulDigestError(DigestError):
+    """The digest is wrong, and the octets came in several answers, or in one whose end nobody could tell."""
 
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-
-def fetch(wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch) -> Image:
+def fetch(
+    wanted: Wanted,
+    images: ImageStore,
+    *,
+    settings: FirmwareSettings,
+    watch: Watch,
+    patience: Patience = Patience(),  # noqa: B008  # it is frozen
+) -> Image:
     """A `Source`: nothing is stored unless it has the ordered digest, and the ordered size where one is given.
 
-    Raises PolicyError, NetError (not reached, ended early, stopped), HttpError (BusyServerError where a later try may
-    help), and what `ImageStore.add` raises.
+    Raises PolicyError (forbidden URL or redirect), NetError (not reached, ended early, too slow, stopped; TlsError
+    where no other try helps), HttpError (BusyServerError and RangeError where another may), SizeError, DigestError, and
+    what `ImageStore.intake` raises.
     """
-    url = wanted.url
-    check_url(url, settings)
-    import httpx  # 170 ms
+    check_url(wanted.url, settings)
+    attempt = _Attempt(wanted, settings, watch, patience, _access(wanted.url, settings))
+    with images.intake(wanted.sha256, wanted.size) as intake:
+        return attempt.run(intake)
 
-    parts = urlsplit(url)
-    host = parts.netloc
-    timeout = httpx.Timeout(_SILENCE_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    # trust_env: no proxy, .netrc or the like gets a say in where firmware comes from. The certificates are the
-    # system's, which operators add their own to; httpx has a bundle of its own.
-    verify = ssl.create_default_context() if parts.scheme == "https" else False
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt to get one image."""
+
+    wanted: Wanted
+    settings: FirmwareSettings
+    watch: Watch
+    patience: Patience
+    access: Access
+
+    def run(self, intake: Intake) -> Image:
+        pieced = bool(intake.spans)
+        for _ in range(_ANSWERS_LIMIT):
+            if intake.spans == ((0, intake.size),):
+                return _finish(intake, doubtful=pieced)
+            asked = _to_ask(intake, self.wanted)
+            with self._answered(intake, asked) as (download, answer):
+                match answer:
+                    case Body():
+                        pieced &= not answer.anew
+                        if self._receive(intake, answer, download):
+                            return _finish(intake, doubtful=pieced or not answer.framed)
+                        pieced = True
+                    case AllHere():
+                        return _finish(intake, doubtful=True)
+                    case AskForAll():
+                        intake.begin_anew()
+                        pieced = False
+        raise NetError(f"{_host(self.wanted.url)} gives the image in more than {_ANSWERS_LIMIT} parts")
+
+    @contextmanager
+    def _answered(
+        self, intake: Intake, asked: Asked
+    ) -> Iterator[tuple[Download, Body | AllHere | AskForAll]]:
+        """Ask, and follow redirects on the same host."""
+        url = self.wanted.url
+        for _ in range(_REDIRECTS_LIMIT + 1):
+            with Download(url, asked.fields(), self.access, self.watch, self.patience) as download:
+                try:
+                    answer = read_answer(download.head(), asked, host=_host(url), now=datetime.now(UTC))
+                except RangeError:
+                    intake.note[_NO_PARTS] = "wrong"
+                    raise
+                if not isinstance(answer, Moved):
+                    yield download, answer
+                    return
+            url = _moved(url, answer.location, self.settings)
+        raise HttpError(f"{_host(url)} redirects more than {_REDIRECTS_LIMIT} times")
+
+    def _receive(self, intake: Intake, body: Body, download: Download) -> bool:
+        """Keep what comes; whether it was all of the image. Raises SizeError, RangeError, NetError, DiskError."""
+        host = _host(self.wanted.url)
+        if body.anew:
+            intake.begin_anew()
+        if body.total is not None:
+            intake.expect(body.total)
+        intake.note |= {_FROM: _origin(self.wanted.url), _ETAG: body.etag}
+        try:
+            return self._keep(intake, body, download, host)
+        except SizeError:
+            intake.discard()  # of a file of another size no octet is worth keeping
+            raise
+
+    def _keep(self, intake: Intake, body: Body, download: Download, host: str) -> bool:
+        place, synced_at_s = body.start, time.monotonic()
+        for piece in download.pieces():
+            end = place + len(piece)
+            if intake.size is None and end > UNSAID_LIMIT_BYTES:
+                raise SizeError(
+                    f"more than {UNSAID_LIMIT_BYTES} octets came, and the order does not say how many"
+                )
+            if body.end is not None and end > body.end:
+                raise RangeError(f"{host} sent more octets than it said")
+            intake.write(place, piece)
+            place = end
+            self.watch.came(len(piece), place, intake.size)
+            if time.monotonic() - synced_at_s >= _SYNC_EVERY_S:
+                intake.sync()
+                synced_at_s = time.monotonic()
+        return _ended(intake, body, place, host)
+
+
+# -- one answer -----------------------------------------------------------------------------------------------
+
+
+def _to_ask(intake: Intake, wanted: Wanted) -> Asked:
+    note, spans = intake.note, intake.spans
+    if not spans or spans[0][0] or note.get(_FROM) != _origin(wanted.url) or not note.get(_ETAG):
+        return Asked()
+    return Asked(0 if _NO_PARTS in note else spans[0][1], note[_ETAG])
+
+
+def _moved(url: str, location: str, settings: FirmwareSettings) -> str:
+    """Where a redirect leads to. Raises PolicyError."""
     try:
-        with (
-            httpx.Client(timeout=timeout, verify=verify, follow_redirects=False, trust_env=False) as client,
-            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            _check(response, host, wanted.size)
-            return images.add(
-                _pieces(response, wanted, watch), expect_sha256=wanted.sha256, expect_size=wanted.size
-            )
-    except httpx.TransportError as error:
-        raise NetError(f"{host} did not deliver the image: {str(error) or type(error).__name__}") from error
-    except httpx.InvalidURL as error:
-        raise PolicyError(f"{shown(url)!r} is not a URL") from error
+        target = urljoin(url, location)
+        before, after = urlsplit(url), urlsplit(target)
+    except ValueError:
+        raise PolicyError(f"{_host(url)} redirects to what is not a URL") from None
+    check_url(target, settings)
+    if after.hostname != before.hostname:
+        raise PolicyError(f"{_host(url)} redirects to another host, {after.hostname}: that is not followed")
+    if before.scheme == "https" != after.scheme:
+        raise PolicyError(f"{_host(url)} redirects from https:// to http://: that is not followed")
+    return target
 
 
-def _check(response: httpx.Response, host: str, size: int | None) -> None:
-    status = response.status_code
-    if status in _RETRYABLE_STATUS or status >= 500:
-        retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""))
-        raise BusyServerError(f"{host} answered {status}", retry_after_s=retry_after_s)
-    if status != 200:
-        hint = ": redirects are not followed" if 300 <= status < 400 else ""
-        raise HttpError(f"{host} answered {status}{hint}")
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise HttpError(f"{host} sent the image compressed ({encoding!r}), although asked not to")
-    length = response.headers.get("Content-Length", "")
-    if size is not None and length.isdecimal() and int(length) != size:
-        raise SizeError(f"the image at {host} has {length} octets, ordered were {size}")
+def _ended(intake: Intake, body: Body, place: int, host: str) -> bool:
+    """Whether a body that ended at `place` was all of the image. Raises SizeError, NetError."""
+    if place == 0:
+        raise SizeError("the image is empty")
+    if place == body.start:
+        raise NetError(f"{host} sent nothing")
+    if intake.size is None:
+        return body.start == 0
+    if place == intake.size:
+        return True
+    if not body.framed:
+        raise NetError(f"{host} ended after {place} of {intake.size} octets")
+    if body.start == 0:
+        raise SizeError(f"the image has {place} octets, ordered were {intake.size}")
+    return False
 
 
-def _retry_after_s(text: str) -> float:
-    """Seconds (RFC 9110 clause 10.2.3). A date instead is left to our own back-off: clocks differ."""
-    return min(float(text), _LONGEST_RETRY_AFTER_S) if text.isdecimal() else 0.0
+def _finish(intake: Intake, *, doubtful: bool) -> Image:
+    try:
+        return intake.finish()
+    except DigestError as error:
+        if doubtful:
+            raise DoubtfulDigestError(
+                f"{error.message}; it is fetched once more, from the beginning"
+            ) from error
+        raise
 
 
-def _pieces(response: httpx.Response, wanted: Wanted, watch: Watch) -> Iterator[bytes]:
-    done = 0
-    for piece in response.iter_raw():
-        if watch.stop():
-            raise NetError("the fetch was stopped before its end")
-        done += len(piece)
-        watch.came(len(piece), done, wanted.size)
-        yield piece
+# -- how the server is reached --------------------------------------------------------------------------------
+
+
+def _access(url: str, settings: FirmwareSettings) -> Access:
+    """The files are read each time anew: a renewed certificate counts from the next attempt on. Raises NetError."""
+    parts = urlsplit(url)
+    proxy = "" if is_loopback(parts.hostname or "") else settings.proxy
+    if parts.scheme != "https":
+        return Access(None, proxy)
+    try:
+        return Access(client_context(settings.ca_file, settings.cert_file, settings.key_file), proxy)
+    except OSError as error:  # ssl.SSLError is one
+        raise NetError(f"the certificates of [firmware] cannot be read: {error.strerror}") from error
+
+
+def _host(url: str) -> str:
+    """Host and port, for people."""
+    return urlsplit(url).netloc
+
+
+def _origin(url: str) -> str:
+    """What tells one resource from another; a query may be a password, and another one each time."""
+    return hashlib.sha256(shown(url).encode()).hexdigest()[:32]

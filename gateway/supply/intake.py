@@ -31,6 +31,7 @@ SIDECAR = ".json"
 
 _READ_BYTES = 256 * 1024
 _NOTE_LIMIT_BYTES = 4096
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Intake:
         """`sha256` "": of unknown digest. `keeps`: what came without a `finish` is for a later intake.
         `reserve(octets)` is asked for room for the whole image and raises DiskError; `closed()` is told at the end."""
         self.sha256 = sha256
+        self._ordered_size = size
         self.size = size
         """The octets that are expected; None where nobody has said."""
         self.note: dict[str, str] = {}
@@ -89,7 +91,7 @@ class Intake:
         self._reserve(size or 0)
         with disk_errors("receive an image"):
             self._resume()
-            self._descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._descriptor = os.open(part, _OPEN, 0o640)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -162,6 +164,16 @@ class Intake:
         self.close()
         return Image(found, size)
 
+    def begin_anew(self) -> None:
+        """Forget what came, and what the source said of it; go on from nothing. Raises DiskError."""
+        with disk_errors("begin an image anew"):
+            forget(self._part)
+            os.close(self._descriptor)
+            self._descriptor = os.open(self._part, _OPEN, 0o640)
+        self._spans, self.note, self._saved = [], {}, ([], {})
+        self._hash, self._hashed = hashlib.sha256(), 0
+        self.size = self._ordered_size
+
     def discard(self) -> None:
         """Forget what came; nothing of it is found by a later intake. Raises DiskError."""
         try:
@@ -185,7 +197,7 @@ class Intake:
     ) -> None:
         if self._descriptor < 0:
             return
-        if not self._keeps:
+        if not (self._keeps and self._spans):
             self.discard()
             return
         try:

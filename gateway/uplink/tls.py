@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 
 from gateway.model import MqttSettings
+from gateway.tls import client_context
 
 HANDSHAKE_TIMEOUT_S = 15.0
 """For the whole handshake; paho would wait for the keep-alive, which may be hours."""
@@ -26,15 +27,8 @@ class Tls:
     def __init__(self, settings: MqttSettings) -> None:
         """Reads the files, each time anew: a renewed certificate counts from the next connection on. Raises
         OSError (ssl.SSLError is one)."""
-        self._context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file is not None:
-            self._context.load_cert_chain(settings.cert_file, settings.key_file, password=no_passphrase)
+        self._context = client_context(settings.ca_file, settings.cert_file, settings.key_file)
 
     def wrap_socket(self, sock: socket.socket, *, server_hostname: str, **_: Any) -> ssl.SSLSocket:
         sock.settimeout(HANDSHAKE_TIMEOUT_S)
         return self._context.wrap_socket(sock, server_hostname=server_hostname)
-
-
-def no_passphrase() -> str:
-    """For a key that wants one: it is refused. OpenSSL would ask for it at the terminal."""
-    return ""
