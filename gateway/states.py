@@ -19,7 +19,8 @@ _KNOWN = frozenset({_J.UPDATED, _J.FAILED})
 
 JOB_GOES_TO: Mapping[JobState, frozenset[JobState]] = {
     # An image that an earlier order left in the meter is gone on with at once.
-    _J.QUEUED: _NOT_ACTIVATED | {_J.PRECHECK, *BEGUN, _J.ACTIVATING},
+    # After a failed health check campaign.retry looks at the activated meter once more.
+    _J.QUEUED: _NOT_ACTIVATED | {_J.PRECHECK, *BEGUN, _J.ACTIVATING, _J.CONFIRMING},
     _J.WAITING: _NOT_ACTIVATED - {_J.WAITING} | {_J.PRECHECK, *BEGUN, _J.ACTIVATING},
     _J.PRECHECK: _NOT_ACTIVATED | {_J.INITIATING},
     **{state: _NOT_ACTIVATED | {*BEGUN, _J.ACTIVATING} - {state} for state in BEGUN},

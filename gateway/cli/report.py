@@ -14,7 +14,7 @@ import click
 
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import counts, duration, safe, say_json, table
+from gateway.cli.text import counts, differences, duration, safe, say_json, table
 from gateway.cli.windows import state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, JobState
 
@@ -24,6 +24,8 @@ _OF_A_METER = (
     "transfer_s", "bytes_per_s", "delivery",
 )  # fmt: skip
 """The columns of the CSV, after the campaign's id, and the fields of each meter in JSON."""
+_HEALTH = "health"
+"""One column more in the CSV: what differs; in JSON all that was read."""
 _FOUND = (
     "reachable", "version", "status", "enabled", "block_size", "largest_block", "blocks_left", "estimate_s",
 )  # fmt: skip
@@ -70,7 +72,7 @@ def report_document(campaign: Document, jobs: list[Document]) -> Document:
         "campaign": campaign,
         "ended": campaign["state"] in _ENDED,
         "totals": totals,
-        "meters": [{name: job[name] for name in (*_OF_A_METER, "findings")} for job in told],
+        "meters": [{name: job[name] for name in (*_OF_A_METER, _HEALTH, "findings")} for job in told],
     }
 
 
@@ -87,9 +89,13 @@ def _csv(document: Document) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     more = _FOUND if document["campaign"]["dry_run"] else ()
-    writer.writerow(("campaign_id", *_OF_A_METER, *(f"found_{name}" for name in more)))
+    writer.writerow(("campaign_id", *_OF_A_METER, _HEALTH, *(f"found_{name}" for name in more)))
     for meter in document["meters"]:
-        own = [meter[name] for name in _OF_A_METER] + [(meter["findings"] or {}).get(name) for name in more]
+        own = (
+            [meter[name] for name in _OF_A_METER]
+            + [differences(meter[_HEALTH])]
+            + [(meter["findings"] or {}).get(name) for name in more]
+        )
         writer.writerow((document["campaign"]["campaign_id"], *map(_cell, own)))
     return text.getvalue()
 
@@ -177,10 +183,11 @@ def _time(text: str | None) -> str:
 
 
 def _explained(meters: Iterable[Document]) -> list[str]:
-    """Code, reason and advice of each meter that has one, and what a dry run would have done."""
+    """Code, reason and advice of each meter that has one, what differs after its update, and what a dry run would have
+    done."""
     lines: list[str] = []
     for meter in meters:
-        if not meter["code"] and meter["findings"]:
+        if not meter["code"] and (meter["findings"] or differences(meter[_HEALTH])):
             lines += ["", f"{safe(meter['meter'])}: {safe(meter['message'])}"]
         if meter["code"]:
             lines += ["", f"{safe(meter['meter'])}: {meter['code']}: {safe(meter['message'])}"]

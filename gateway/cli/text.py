@@ -49,3 +49,12 @@ def duration(seconds: float) -> str:
 def counts(of: Mapping[str, int]) -> str:
     """`2 updated, 1 failed`."""
     return ", ".join(f"{count} {safe(name)}" for name, count in of.items() if count) or "none"
+
+
+def differences(health: Sequence[Mapping[str, str | None]]) -> str:
+    """Of the health checks of a meter, those that changed: `0-0:96.3.10.255:2 1 -> 0`."""
+    return "; ".join(
+        f"{check['object']} {check['before']} -> {check['after']}"
+        for check in health
+        if check["after"] not in (None, check["before"])
+    )

@@ -16,7 +16,7 @@ import click
 
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
-from gateway.cli.text import counts, duration, safe, say_json
+from gateway.cli.text import counts, differences, duration, safe, say_json
 from gateway.cli.windows import state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
 
@@ -174,6 +174,8 @@ def job_sentence(job: Document) -> str:
         words.append(f"{job['code']}: {job['message']}")
     elif job["state"] in (JobState.SKIPPED, JobState.WAITING) and job["message"]:
         words.append(str(job["message"]))
+    elif differs := differences(job["health"]):
+        words.append(differs)
     return ", ".join(words)
 
 

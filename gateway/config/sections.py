@@ -233,10 +233,14 @@ def _profile(name: str, table: Table) -> Profile:
         ),
         broadcast_gap_s=table.read("broadcast_gap", v.duration("0s", "1min"), known.broadcast_gap_s),
         broadcast_max_info=table.read("broadcast_max_info", v.integer(32, 2030), known.broadcast_max_info),
+        health_checks=table.read("health_checks", v.list_of(v.OBJECT_ATTRIBUTE), known.health_checks),
+        health_failure=table.read("health_failure", v.BOOLEAN, known.health_failure),
     )
-    table.later(
-        health_checks=[],
-    )  # fmt: skip
+    names = [check.text for check in profile.health_checks]
+    if len(set(names)) < len(names):
+        table.wrong("health_checks", "each object once")
+    if profile.health_failure and not names:
+        table.wrong("health_failure", "false, for there are no health_checks")
     table.finish()
     return profile
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.model import ObjectAttribute
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -163,6 +165,35 @@ def _obis(value: Any) -> str:
 
 
 OBIS = Kind('a logical name such as "0-0:44.0.0.255"', _obis)
+
+
+def _object_attribute(value: Any) -> ObjectAttribute:
+    text = _printable(value)
+    class_id, slash, rest = text.rpartition("/")
+    name, _, number = rest.rpartition(":")
+    _obis(name)
+    attribute_id = integer(1, 127).read(int(_matching(r"\d{1,3}", number)))
+    if not slash:
+        return ObjectAttribute(_usual_class(name), name, attribute_id, text)
+    return ObjectAttribute(
+        integer(1, 65535).read(int(_matching(r"\d{1,5}", class_id))), name, attribute_id, text
+    )
+
+
+def _usual_class(name: str) -> int:
+    """Of an object that is named without one (Blue Book, relation of OBIS codes to interface classes)."""
+    return next((class_id for class_id, pattern in _USUAL_CLASSES if re.fullmatch(pattern, name)), 1)
+
+
+_USUAL_CLASSES = (
+    (70, r"0-\d+:96\.3\.10\.255"),  # disconnect control
+    (8, r"0-\d+:1\.0\.0\.255"),  # clock
+    (3, r"1-\d+:\d+\.[78]\.\d+\.255"),  # electricity: instantaneous values, time integrals
+)
+OBJECT_ATTRIBUTE = Kind(
+    'an attribute such as "0-0:96.3.10.255:2", with its class "70/0-0:96.3.10.255:2" where that is none of the usual',
+    _object_attribute,
+)
 
 
 def _absolute(value: Any) -> Path:

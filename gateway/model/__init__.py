@@ -21,7 +21,15 @@ from gateway.model.configuration import (
     Trust,
     Window,
 )
-from gateway.model.jobs import TERMINAL_JOB, Findings, ImageTransferStatus, Job, JobState, TransferRecord
+from gateway.model.jobs import (
+    TERMINAL_JOB,
+    Findings,
+    HealthCheck,
+    ImageTransferStatus,
+    Job,
+    JobState,
+    TransferRecord,
+)
 from gateway.model.orders import (
     DEFAULT_PRIORITY,
     TERMINAL_CAMPAIGN,
@@ -39,6 +47,7 @@ from gateway.model.profile import (
     HlsCounter,
     IdentifierSource,
     Match,
+    ObjectAttribute,
     Profile,
 )
 from gateway.model.standing import Alarm, AlarmKind, Hold, Parked, Tuning
@@ -65,6 +74,7 @@ __all__ = [
     "FirmwareSettings",
     "Framing",
     "GatewaySettings",
+    "HealthCheck",
     "HlsCounter",
     "Hold",
     "IdentifierSource",
@@ -76,6 +86,7 @@ __all__ = [
     "Meter",
     "MeterKeys",
     "MqttSettings",
+    "ObjectAttribute",
     "OutboxRow",
     "Parity",
     "Parked",

@@ -90,6 +90,16 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What a meter said of itself before and after an update, as text; None: not read yet."""
+
+    object: str
+    """As the profile names it."""
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One meter of a campaign."""
 
@@ -128,5 +138,6 @@ class Job:
     """This gateway set attribute 5 to TRUE, and puts it back at the end."""
     findings: Findings | None = None
     """Of a dry run, when it has ended."""
+    health: tuple[HealthCheck, ...] = ()
     record: TransferRecord | None = None
     rev: int = 0

@@ -51,6 +51,17 @@ class BroadcastFraming(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectAttribute:
+    """An attribute of a COSEM object: class_id, logical name, attribute_id."""
+
+    class_id: int
+    object: str
+    number: int
+    text: str
+    """As it stands in the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What a meter model needs. Quirks are settings here, never subclasses."""
 
@@ -87,3 +98,7 @@ class Profile:
     """The line is left alone so long after each frame of a broadcast."""
     broadcast_max_info: int = 128
     """Octets of information that the model takes in one UI frame."""
+    health_checks: tuple[ObjectAttribute, ...] = ()
+    """What is read before and after an update, and should be the same."""
+    health_failure: bool = False
+    """A difference makes the job fail; else it is only told."""

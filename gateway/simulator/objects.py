@@ -50,6 +50,8 @@ class Objects:
         }
         self._texts = {obis(name): text for name, text in spec.texts}
         self._texts[LOGICAL_DEVICE_NAME] = spec.logical_device_name
+        self._new_texts = {obis(name): text for name, text in spec.new_texts}
+        self._new_version = spec.new_version
         self._classes |= dict.fromkeys(self._texts, DATA_CLASS)
 
     def exchange(self, texts: Mapping[str, str]) -> None:
@@ -70,10 +72,14 @@ class Objects:
             self._history.note(now_s, What.GET, number)
             return self._image.get(number, now_s)
         if number == 2 and instance in self._texts:
-            return axdr.octet_string(self._texts[instance].encode())
+            return axdr.octet_string(self._text(instance).encode())
         if number == 2 and instance in self._values:
             return self._values[instance](now_s)
         return DataAccessResult.OBJECT_UNDEFINED
+
+    def _text(self, instance: bytes) -> str:
+        now_new = self._image.active_version == self._new_version
+        return self._new_texts.get(instance, self._texts[instance]) if now_new else self._texts[instance]
 
     def set(self, attribute: Attribute, value: Data, *, public: bool) -> int:
         """A DataAccessResult."""

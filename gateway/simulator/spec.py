@@ -21,6 +21,8 @@ class MeterSpec:
     half is its wPort."""
     texts: tuple[tuple[str, str], ...] = ()
     """Other objects of class 1 and what they say, for example its model."""
+    new_texts: tuple[tuple[str, str], ...] = ()
+    """What they say once it runs the new version, where that is something else."""
 
     # -- who may come in, and how
     client: int = 1

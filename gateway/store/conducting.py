@@ -195,11 +195,21 @@ class Conducting(Holds):
 
 
 def _anew(job: Job) -> Job:
-    """As it was before it began, but for what is known of the meter: decisions are made again."""
+    """As it was before it began, but for what is known of the meter: decisions are made again. One that runs its new
+    firmware is looked at again."""
+    if job.code is Code.T_HEALTH:
+        return _looked_at_again(job)
     record = job.record and replace(
         job.record, initiates=0, verifies=min(job.record.verifies, 1), activate_decided=False
     )
     return replace(
         job, state=JobState.QUEUED, code=None, message="tried again by an operator", detail="", tries=0,
-        crashes=0, next_try_at=None, activated_at=None, record=record,
+        crashes=0, next_try_at=None, activated_at=None, record=record, health=(),
+    )  # fmt: skip
+
+
+def _looked_at_again(job: Job) -> Job:
+    return replace(
+        job, state=JobState.QUEUED, code=None, message="its health is checked again for an operator", detail="",
+        tries=0, crashes=0, next_try_at=None, health=tuple(replace(check, after=None) for check in job.health),
     )  # fmt: skip

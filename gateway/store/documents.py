@@ -141,6 +141,7 @@ def job_document(job: Job, *, ts: datetime) -> Document:
         "transfer_s": round(job.transfer_s, 3),
         "delivery": job.delivery,
         "findings": job.findings and asdict(job.findings),
+        "health": [asdict(check) for check in job.health],
         "version_before": job.version_before,
         "version_after": job.version_after,
         "started_at": time_text(job.started_at),

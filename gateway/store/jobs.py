@@ -213,5 +213,5 @@ def _seen(job: Job) -> tuple[object, ...]:
     """What an operator looks at; the count of blocks is told as progress, which costs the disk nothing."""
     return (
         job.state, job.code, job.message, job.detail, job.blocks_total, job.version_before, job.version_after,
-        job.activated_at, job.delivery,
+        job.activated_at, job.delivery, job.health,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from gateway.model import (
     CampaignState,
     Delivery,
     Findings,
+    HealthCheck,
     Hold,
     Job,
     JobState,
@@ -43,7 +44,7 @@ def to_sql(value: Any) -> Sql:
         case datetime():
             return moment_text(value)
         case tuple():
-            return json.dumps(value)
+            return json.dumps(value, default=asdict)
         case Findings():
             return json.dumps(asdict(value))
         case _:
@@ -61,6 +62,7 @@ _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     PausedWhy: PausedWhy,
     ActivateWhen: ActivateWhen,
     Findings: lambda text: Findings(**json.loads(text)),
+    tuple[HealthCheck, ...]: lambda text: tuple(HealthCheck(**check) for check in json.loads(text)),
     tuple[str, ...]: lambda text: tuple(json.loads(text)),
 }
 

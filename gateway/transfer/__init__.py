@@ -1,7 +1,8 @@
 """What next? The whole Image Transfer procedure (Blue Book, class 18) as pure decisions.
 
 `steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `blocks.py` counts;
-`broadcast.py` says who takes blocks together with others; `dry_run.py` stops before anything is changed.
+`broadcast.py` says who takes blocks together with others; `health.py` compares before and after; `dry_run.py` stops
+before anything is changed.
 Nothing here talks to a meter, reads a clock or writes to a disk: the worker does, and shows the result.
 """
 
@@ -12,6 +13,7 @@ from gateway.transfer.procedure import after_error, block_refused, next_step, re
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
+    CheckHealth,
     Done,
     Enable,
     Failed,
@@ -30,6 +32,7 @@ __all__ = [
     "Activate",
     "ActivateEntry",
     "BlockSet",
+    "CheckHealth",
     "Done",
     "Enable",
     "Failed",

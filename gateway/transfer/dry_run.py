@@ -7,6 +7,7 @@ from typing import assert_never
 from gateway.model import Findings, JobState
 from gateway.transfer.steps import (
     Activate,
+    CheckHealth,
     Done,
     Enable,
     Failed,
@@ -21,10 +22,10 @@ from gateway.transfer.steps import (
 )
 
 
-def rehearsed(goal: Goal, step: Step) -> Survey | Done | Failed:
+def rehearsed(goal: Goal, step: Step) -> Survey | CheckHealth | Done | Failed:
     """What a dry run does instead of `step`: it reads on, or ends. Nothing else ever leaves for the meter."""
     match step:
-        case Survey() | Done() | Failed():
+        case Survey() | CheckHealth() | Done() | Failed():
             return step
         case Initiate(block_size=size):
             would = f"would begin, with {_blocks(goal, size)} blocks of {size} octets"

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from gateway.errors import ADVICE, Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, Match, TransferRecord
 from gateway.transfer.dry_run import rehearsed
+from gateway.transfer.health import check_after, check_before, updated
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
@@ -82,6 +83,7 @@ def _next_step(goal: Goal, seen: MeterView) -> Step:
     return (
         _identify(goal, seen)
         or _compare_version(goal, seen)
+        or check_before(goal, seen, _until_initiated(seen))
         or _await_erase(goal, seen)
         or _follow_status(goal, seen)
     )
@@ -398,7 +400,7 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
         return Survey(Item.VERSION, JobState.CONFIRMING)
     changed = seen.version != seen.version_before
     if (seen.version == goal.expect_version) if goal.expect_version else changed:
-        return Done(JobState.UPDATED, f"the meter reports {seen.version}")
+        return check_after(goal, seen) or updated(goal, seen)
     if seen.status is None:
         return Survey(Item.STATUS, JobState.CONFIRMING)
     found = f"the meter reports version {seen.version!r} and status {seen.status.value}"

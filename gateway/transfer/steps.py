@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.errors import Code
-from gateway.model import ImageTransferStatus, JobState, Profile, TransferRecord
+from gateway.model import HealthCheck, ImageTransferStatus, JobState, ObjectAttribute, Profile, TransferRecord
 from gateway.transfer.blocks import BlockSet
 
 
@@ -92,6 +92,8 @@ class MeterView:
     best_count: int = 0
     record: TransferRecord | None = None
     version_before: str = ""
+    health: tuple[HealthCheck, ...] = ()
+    """What was read for the health checks, over all associations."""
     initiated_at_s: float | None = None
     verified_at_s: float | None = None
     activated_at_s: float | None = None
@@ -167,6 +169,14 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckHealth:
+    """Read what should be the same before and after the update."""
+
+    attribute: ObjectAttribute
+    state: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Enable:
     """Set attribute 5 to TRUE; it is put back when the job ends."""
 
@@ -230,4 +240,4 @@ class Failed:
     state: JobState = JobState.FAILED
 
 
-Step = Survey | Enable | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed
+Step = Survey | CheckHealth | Enable | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed

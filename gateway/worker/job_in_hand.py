@@ -133,7 +133,9 @@ class JobInHand:
 
     def _first_view(self) -> MeterView:
         """What an earlier process, or an earlier campaign of ours in this meter, left durable."""
-        view = MeterView(now_s=self._clock.monotonic(), version_before=self.job.version_before)
+        view = MeterView(
+            now_s=self._clock.monotonic(), version_before=self.job.version_before, health=self.job.health
+        )
         view.record = self.job.record
         if view.record is None and (left := self._store.last_record(self.job.meter_id)) is not None:
             # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from gateway.errors import WireError
 from gateway.model import BitmapOrder, Profile
 from gateway.transfer import ActivateEntry, BlockSet, Item
 from gateway.wire import apdu, image_transfer
-from gateway.wire.axdr import BitString, Data
+from gateway.wire.axdr import BitString, CompactArray, Data
 
 DATA_CLASS = 1
 DEVICE_NAME_OBJECT = "0-0:42.0.0.255"
@@ -50,6 +52,32 @@ def as_text(data: Data) -> str:
     text = octets.rstrip(b"\0 ").decode("ascii", errors="replace")
     shown = text if text and text.isascii() and text.isprintable() else octets.hex()
     return shown[:LONGEST_TEXT]
+
+
+def as_shown(data: Data) -> str:
+    """Any value, so that equal values are equal texts and others are not; of a long one its beginning and its
+    digest."""
+    text = _shown(data)
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}... (sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
+
+
+def _shown(data: Data) -> str:
+    match data.value:
+        case BitString(octets, length):
+            return f"{int.from_bytes(octets, 'big'):0{8 * len(octets)}b}"[:length]
+        case CompactArray(elements=elements):
+            return f"[{', '.join(map(_shown, elements))}]"
+        case tuple() as members:
+            return f"[{', '.join(map(_shown, members))}]"
+        case bytes() as octets:
+            text = octets.decode("ascii", errors="replace")
+            return text if text and text.isascii() and text.isprintable() else octets.hex()
+        case None:
+            return "nothing"
+        case value:
+            return str(value)
 
 
 def as_number(data: Data) -> int:

@@ -23,6 +23,7 @@ from gateway.store.documents import identifier_text
 from gateway.transfer import (
     Activate,
     BlockSet,
+    CheckHealth,
     Done,
     Enable,
     Failed,
@@ -40,6 +41,7 @@ from gateway.transfer import (
     next_step,
     refused,
 )
+from gateway.transfer.health import noted
 from gateway.wire import apdu, axdr, image_transfer
 from gateway.worker import objects
 from gateway.worker.job_in_hand import CHECKPOINT_S, JobInHand
@@ -102,6 +104,8 @@ class TransferRun(JobInHand):
                 return self._send(number, session)
             case Survey():
                 return self._survey(step, session)
+            case CheckHealth():
+                return self._check_health(step, session)
             case Enable():
                 return self._enable(session)
             case Initiate():
@@ -178,6 +182,22 @@ class TransferRun(JobInHand):
             )
         step = refused(item, error.result)
         return self._end(JobState.FAILED, step.message, code=step.code, detail=error.detail)
+
+    def _check_health(self, step: CheckHealth, session: Session) -> str:
+        """What the meter refuses to tell is compared as well. It is durable with whatever is saved next."""
+        self._enter(step.state)
+        wanted = step.attribute
+        try:
+            data = session.get(apdu.Attribute(wanted.class_id, apdu.obis(wanted.object), wanted.number))
+            value = objects.as_shown(data)
+        except AccessError as error:
+            if error.result == _TEMPORARY_FAILURE:
+                message = f"the meter does not tell {wanted.text} now"
+                return self.fail(NotNowError(message, detail=error.detail))
+            value = f"refused (data-access-result {error.result})"
+        self.view.health = noted(self.view.health, wanted.text, value)
+        self.job = replace(self.job, health=self.view.health)
+        return f"read {wanted.text}"
 
     def _take_version(self, version: str) -> None:
         self.view.version = version

@@ -31,7 +31,18 @@ from gateway.model import (
 )
 from gateway.store import Store
 from gateway.supply.images import ImageStore
-from gateway.transfer import Done, Enable, Failed, Initiate, SendBlock, Step, Survey, Verify, Wait
+from gateway.transfer import (
+    CheckHealth,
+    Done,
+    Enable,
+    Failed,
+    Initiate,
+    SendBlock,
+    Step,
+    Survey,
+    Verify,
+    Wait,
+)
 from gateway.worker import order
 from gateway.worker.broadcast import GROUP_REST_S, Broadcasts
 from gateway.worker.contact import Contact
@@ -384,7 +395,7 @@ class Worker:
             if (
                 rested_s > RESTED_S
                 and isinstance(error, LinkLostError)
-                and isinstance(step, Survey | SendBlock)
+                and isinstance(step, Survey | CheckHealth | SendBlock)
             ):
                 run.view.doubt()
                 return f"{error.message}, which may be after a pause"

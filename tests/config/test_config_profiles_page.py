@@ -46,8 +46,10 @@ def test_the_defaults_on_the_page_are_those_of_the_gateway(tmp_path, monkeypatch
 def test_the_examples_on_the_page_are_right(tmp_path, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     examples = re.findall(r"^\[profiles.acme-x3\]\n(.+?)```", PAGE, flags=re.MULTILINE | re.DOTALL)
-    model, bus = [the_profile(tmp_path, settings) for settings in examples]
+    model, checked, bus = [the_profile(tmp_path, settings) for settings in examples]
     assert model.match is not None
     assert model.after_initiate_s == 60.0
+    assert [check.class_id for check in checked.health_checks] == [70, 3, 4]
+    assert checked.health_failure
     assert bus.broadcast
     assert bus.broadcast_max_info == 640

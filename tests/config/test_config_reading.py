@@ -194,7 +194,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
         ("[commands]\nsigned_verbs = ['campaign.submit']", "commands.signed_verbs"),
         ("[firmware]\ntrusted_keys = ['/etc/key.pem']", "firmware.trusted_keys"),
         ("[firmware]\nthreshold = 2", "firmware.threshold"),
-        ("[profiles.a]\nhealth_checks = ['0-0:96.3.10.255:2']", "profiles.a.health_checks"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),
     ],
@@ -204,6 +203,43 @@ def test_what_is_not_built_yet_is_refused_by_name(write: Write, section: str, pa
     (line,) = mistakes_of(file)
     assert line.startswith(f"{file}: {path}: found ")
     assert "which is not supported yet" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "class_id"),
+    [
+        ("0-0:96.3.10.255:2", 70), ("0-1:96.3.10.255:3", 70), ("0-0:1.0.0.255:4", 8), ("1-0:1.8.0.255:2", 3),
+        ("0-0:96.14.0.255:2", 1), ("1-0:0.2.0.255:2", 1), ("3/0-0:96.14.0.255:2", 3), ("1/1-0:1.8.0.255:2", 1),
+    ],
+)  # fmt: skip
+def test_a_health_check_names_its_class_where_the_object_has_not_the_usual_one(
+    write: Write, text: str, class_id: int
+) -> None:
+    found = config.load(
+        write(f"[profiles.a]\nhealth_checks = ['{text}']\n{PORT}[[meters]]\nid='m'\nport='p'\nprofile='a'")
+    )
+    (check,) = found.meters[0].profile.health_checks
+    assert (check.class_id, check.number, check.text) == (class_id, int(text[-1]), text)
+    assert check.object in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("health_checks = ['0-0:96.3.10.255']", "health_checks"),
+        ("health_checks = ['0-0:96.3.10.255:0']", "health_checks"),
+        ("health_checks = ['0-0:96.3.10.255:128']", "health_checks"),
+        ("health_checks = ['0-0:96.3.10.256:2']", "health_checks"),
+        ("health_checks = ['0/0-0:96.3.10.255:2']", "health_checks"),
+        ("health_checks = ['65536/0-0:96.3.10.255:2']", "health_checks"),
+        ("health_checks = ['/0-0:96.3.10.255:2']", "health_checks"),
+        ("health_checks = ['0-0:96.3.10.255:2', '0-0:96.3.10.255:2']", "health_checks"),
+        ("health_failure = true", "health_failure"),
+    ],
+)
+def test_a_health_check_that_is_none_is_refused(write: Write, lines: str, key: str) -> None:
+    (line,) = mistakes_of(write(f"[profiles.a]\n{lines}"))
+    assert f"profiles.a.{key}: found " in line
 
 
 def test_what_is_not_built_yet_may_be_named_with_the_value_it_has(write: Write) -> None:
