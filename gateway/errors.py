@@ -22,6 +22,7 @@ class Code(StrEnum):
     E_AUTH = "E_AUTH"
     E_BUSY = "E_BUSY"
     E_CLOCK = "E_CLOCK"
+    E_MACHINE = "E_MACHINE"
     F_NET = "F_NET"
     F_HTTP = "F_HTTP"
     F_SIZE = "F_SIZE"
@@ -59,6 +60,8 @@ ADVICE: dict[Code, str] = {
     Code.E_AUTH: "This order is not allowed from here; use the local socket or an allowed verb.",
     Code.E_BUSY: "Wait until present work has ended, or take a lent line back (`port release`); then send it again.",
     Code.E_CLOCK: "The gateway's clock is not synchronised: see `status`, restore time synchronisation.",
+    Code.E_MACHINE: "This state was copied from another machine. If that one is out of service for good: stop the "
+    "service, `meter-gateway state adopt`, start it. If not: give this one a state of its own (docs/recovery.md).",
     Code.F_NET: "The image server was not reached: check name, route and firewall, then submit again.",
     Code.F_HTTP: "The image server refused: check the URL and its access rights.",
     Code.F_SIZE: "The image is empty, too big, or not of the size that was ordered: check the file and the order.",
@@ -250,6 +253,13 @@ class AssociationError(MeterError):
 class NotNowError(AssociationError):
     """The meter is there and refuses for the moment only (AARE result 2, temporary-failure)."""
 
+    retryable = True
+
+
+class MachineError(MeterError):
+    """The state is a copy of another machine's, whose counters may be in use there: nothing is ciphered."""
+
+    code = Code.E_MACHINE
     retryable = True
 
 

@@ -25,6 +25,7 @@ from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
+from gateway.daemon.machine import this_machine
 from gateway.daemon.sources import image_sources
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.conversation import EXCHANGE_LIMIT_S
@@ -108,6 +109,7 @@ class Daemon:
             board=self._board,
             outbox_limit_bytes=config.mqtt.outbox_limit_bytes if config.mqtt else OUTBOX_LIMIT_BYTES,
         )
+        self._store.look_at_machine(this_machine())
         self._store.use_windows(config.windows)
         self._images = ImageStore(
             config.gateway.state_dir / "images",

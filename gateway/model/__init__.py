@@ -50,7 +50,7 @@ from gateway.model.profile import (
     ObjectAttribute,
     Profile,
 )
-from gateway.model.standing import Alarm, AlarmKind, Hold, Parked, Tuning
+from gateway.model.standing import Alarm, AlarmKind, Hold, Machine, Parked, Tuning
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -82,6 +82,7 @@ __all__ = [
     "ImageTransferStatus",
     "Job",
     "JobState",
+    "Machine",
     "Match",
     "Meter",
     "MeterKeys",

@@ -29,6 +29,18 @@ class Hold:
     """Who asked for it, as in `Command`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Keyed hashes of what tells one machine from another, the strongest kind first; any may be empty."""
+
+    board: tuple[str, ...] = ()
+    """Its serial number."""
+    interfaces: tuple[str, ...] = ()
+    """Addresses of built-in network interfaces."""
+    machine_id: tuple[str, ...] = ()
+    """machine-id(5), which is copied with a card."""
+
+
 class AlarmKind(StrEnum):
     CLOCK = "clock"
     """Nobody keeps the clock right."""
@@ -42,6 +54,8 @@ class AlarmKind(StrEnum):
     """So much waits for the broker that new campaigns are refused."""
     STORE = "store"
     """The database was broken and had to be made anew."""
+    MACHINE = "machine"
+    """The state belongs to another machine."""
 
 
 @dataclass(frozen=True, slots=True)

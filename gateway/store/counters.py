@@ -78,11 +78,14 @@ class Counters(Database):
             raise CounterSpentError(
                 f"the invocation counter of {meter_id} is used up: {value} is beyond 32 bits"
             )
-        sequence = self._sequence(meter_id)
-        wanted = {**self._counters, sequence: value}
+        self._raise({self._sequence(meter_id): value}, also)
+
+    def _raise(self, values: Mapping[str, int], also: Callable[[sqlite3.Connection], None]) -> None:
+        wanted = {**self._counters, **values}
         self._second_file.write(wanted)
         with self._transaction() as database:
-            insert(database, "counters", {"sequence": sequence, "next": value}, verb="REPLACE")
+            for sequence, value in values.items():
+                insert(database, "counters", {"sequence": sequence, "next": value}, verb="REPLACE")
             also(database)
         self._counters = wanted
 

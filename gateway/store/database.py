@@ -63,7 +63,7 @@ class Database:
         self._to_log: list[tuple[int, str, Mapping[str, str]]] = []
         self.set_aside: Path | None = None
         self._lock_file = -1
-        self._lock_file = _locked(state_dir)
+        self._lock_file = locked(state_dir)
         self._open()
         self.epoch = self._meta("epoch")
 
@@ -133,7 +133,7 @@ class Database:
             raise StoreError("the Store is closed")
         connection: sqlite3.Connection | None = getattr(self._mine, "connection", None)
         if connection is None:
-            connection = _connect(self._path)
+            connection = connect(self._path)
             self._mine.connection = connection
             with self._writing:
                 self._connections.append(connection)
@@ -149,9 +149,9 @@ class Database:
         except sqlite3.DatabaseError as error:
             self.set_aside = self._move_aside(error)
         try:
-            with closing(_connect(self._path)) as database:
+            with closing(connect(self._path)) as database:
                 database.execute("PRAGMA journal_mode = WAL")
-                old = _version(database)
+                old = version_of(database)
                 if old < len(scripts):
                     backup(database, self._path, old)
                     self._migrate(scripts[old:], old)
@@ -162,7 +162,7 @@ class Database:
         """One transaction, whatever the number of steps."""
         with self._transaction() as database:
             for script in scripts:
-                for statement in _statements(script):
+                for statement in statements(script):
                     database.execute(statement)
             database.execute(f"PRAGMA user_version = {old + len(scripts)}")
             if old == 0:
@@ -198,8 +198,8 @@ def check(path: Path, newest: int) -> None:
     read-only: a newer one is left as it is, but for the journal of a first start that was cut, which SQLite has to
     undo before it can read."""
     cut = path.with_name(f"{path.name}-journal").exists()
-    with closing(_connect(path, query="" if cut else "?mode=ro")) as database:
-        version = _version(database)
+    with closing(connect(path, query="" if cut else "?mode=ro")) as database:
+        version = version_of(database)
         if version > newest:
             raise NewerSchemaError(f"{path} has schema {version}, this program knows up to {newest}")
         verdict = [str(row[0]) for row in database.execute("PRAGMA quick_check(1)")]
@@ -236,11 +236,11 @@ def _why(error: sqlite3.DatabaseError, path: Path) -> str:
     return f"{error}: no room is left" if full else str(error)
 
 
-def _version(database: sqlite3.Connection) -> int:
+def version_of(database: sqlite3.Connection) -> int:
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _statements(script: str) -> Iterator[str]:
+def statements(script: str) -> Iterator[str]:
     """The statements of a script, one by one: `executescript` would commit what came before."""
     statement = ""
     for line in script.splitlines(keepends=True):
@@ -250,7 +250,7 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _connect(path: Path, query: str = "") -> sqlite3.Connection:
+def connect(path: Path, query: str = "") -> sqlite3.Connection:
     try:
         database = sqlite3.connect(
             path.absolute().as_uri() + query,
@@ -273,7 +273,7 @@ def _connect(path: Path, query: str = "") -> sqlite3.Connection:
     return database
 
 
-def _locked(state_dir: Path) -> int:
+def locked(state_dir: Path) -> int:
     """A descriptor that keeps other processes out: two writers of counters would repeat one (invariant 7)."""
     try:
         state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)

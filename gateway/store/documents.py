@@ -216,6 +216,7 @@ ALARM_ADVICE: dict[AlarmKind, str] = {
     AlarmKind.PORT_SHARED: "Let one master alone talk on a line: stop the other, or lend it the line (`port hold`).",
     AlarmKind.OUTBOX: "Bring the connection to the broker back: see `status`.",
     AlarmKind.STORE: "Keep or delete the file that was set aside; the alarm ends at the next start without it.",
+    AlarmKind.MACHINE: ADVICE[Code.E_MACHINE],
 }
 
 

@@ -67,10 +67,15 @@ class Parking(Campaigns):
 
     def unpark_changed(self, keys: Mapping[str, MeterKeys]) -> None:
         """At start: serve those meters again whose keys are others than those that failed. `keys` holds those of
-        every configured meter; a meter that is not configured stays as it is."""
+        every configured meter; a meter that is not configured stays as it is. Where it is not known what failed (it
+        stays behind when a state is carried to another machine), it is taken to be what stands there now."""
         for row in self._rows("SELECT * FROM parked"):
             present = keys.get(row["meter_id"])
-            if present is not None and not hmac.compare_digest(_digest(present, row["salt"]), row["digest"]):
+            if present is not None and not row["digest"]:
+                self._note_failed_keys(row["meter_id"], present)
+            elif present is not None and not hmac.compare_digest(
+                _digest(present, row["salt"]), row["digest"]
+            ):
                 self.unpark(row["meter_id"], "its entry in keys.toml has changed")
 
     def seed_counter(
@@ -140,6 +145,14 @@ class Parking(Campaigns):
             return done
 
     # -- below ------------------------------------------------------------------------------------------------
+
+    def _note_failed_keys(self, meter_id: str, keys: MeterKeys) -> None:
+        salt = os.urandom(_SALT_OCTETS)
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE parked SET salt = ?, digest = ? WHERE meter_id = ?",
+                (salt, _digest(keys, salt), meter_id),
+            )
 
     def _unpark(
         self, database: sqlite3.Connection, meter_id: str, why: str, *, who: str, port: str | None

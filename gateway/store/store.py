@@ -6,20 +6,21 @@ from pathlib import Path
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.store.conducting import Conducting
+from gateway.store.binding import Binding
 
 OUTBOX_LIMIT_BYTES = 64 * 2**20
 """`outbox_limit` of the configuration, where it says nothing."""
 
 
-class Store(Conducting):
+class Store(Binding):
     """The state of one gateway, shared by all threads. One public method is one transaction: it happened
     wholly or not at all, and is durable when the method returns.
 
     Methods raise StoreError where the disk cannot be used. Layers, each in a file of its own: Database (opening,
     the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Jobs, Campaigns, Parking
     (meters that are left alone, counters that jump), Tunings (what meters take), Alarms,
-    Holds (lines that are lent), Conducting (what waits for its time or for an operator).
+    Holds (lines that are lent), Conducting (what waits for its time or for an operator),
+    Binding (which machine it belongs to).
     """
 
     def __init__(

@@ -93,10 +93,17 @@ class Contact:
         """When a meter's answer last had a wrong tag in a proven association."""
 
     def check(self, meter: Meter) -> None:
-        """Raises ParkedError where nothing may be begun with this meter."""
+        """Raises ParkedError where nothing may be begun with this meter, MachineError where no gateway with this state
+        may."""
+        self.check_machine(meter)
         parked = self._store.parked(meter.id)
         if parked:
             raise refusal(parked)
+
+    def check_machine(self, meter: Meter) -> None:
+        """Raises MachineError where the meter is ciphered with and the state is another machine's."""
+        if needs_counters(meter):
+            self._store.check_machine()
 
     def associate(self, port: Port, meter: Meter) -> Session:
         """An open association. A meter that refuses our counter is believed, within limits, and asked once more.
@@ -106,7 +113,7 @@ class Contact:
         return session
 
     def _open(self, port: Port, meter: Meter) -> Session:
-        if _needs_counters(meter) and meter.id not in self._looked:
+        if needs_counters(meter) and meter.id not in self._looked:
             self._compare_counters(port, meter)
         session = self._session(port, meter)
         try:
@@ -118,7 +125,7 @@ class Contact:
             else:
                 self._take_refusal(meter, refused, refused.expected)
         except SilentError as silence:
-            if isinstance(silence, WireError) or not session.linked or not _needs_counters(meter):
+            if isinstance(silence, WireError) or not session.linked or not needs_counters(meter):
                 raise
             self._find_out(port, meter, session, silence)
         session = self._session(port, meter)
@@ -280,7 +287,7 @@ class Contact:
         return self._keys.get(meter.id, MeterKeys())
 
 
-def _needs_counters(meter: Meter) -> bool:
+def needs_counters(meter: Meter) -> bool:
     return meter.security is not Security.NONE or meter.authentication is Authentication.HLS_GMAC
 
 

@@ -148,7 +148,9 @@ class Errands:
         if meter is None:
             raise NotFoundError(f"no meter {errand.meter_id}")
         self._refuse_while_unbroken(but=meter.id)
-        if not errand.local:
+        if errand.local:
+            self._contact.check_machine(meter)
+        else:
             self._contact.check(meter)
         session: Session | None = None
         try:

@@ -8,17 +8,20 @@ from datetime import datetime, timedelta
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import Code, GatewayError, NotFoundError
+from gateway.errors import Code, GatewayError, MachineError, NotFoundError
 from gateway.model import Campaign, CampaignState, Job, JobState, Meter
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.worker import crashes
+from gateway.worker.contact import needs_counters
 from gateway.worker.group import RunKey
 from gateway.worker.hours import Hours
 from gateway.worker.transfer_run import TransferRun
 
 LOOK_AGAIN_S = 60.0
 DISK_WAIT = timedelta(seconds=60)
+OPERATOR_WAIT = timedelta(minutes=50)
+"""While only a word at the gateway helps, and a restart follows it: less than `store.jobs.LONGEST_PAUSE`."""
 
 
 class JobQueue:
@@ -104,6 +107,8 @@ class JobQueue:
             meter = self._meters.get(job.meter_id)
             if meter is None:
                 raise NotFoundError(f"meter {job.meter_id} is no longer configured")
+            if needs_counters(meter):
+                self._store.check_machine()
             image = self._image(job, campaign.sha256)
         except GatewayError as error:
             if error.retryable:
@@ -127,9 +132,12 @@ class JobQueue:
         return self._images.read(sha256)
 
     def _put_off(self, job: Job, error: GatewayError) -> None:
-        later = self._clock.now() + DISK_WAIT
+        wait = OPERATOR_WAIT if isinstance(error, MachineError) else DISK_WAIT
+        activated = job.record is not None and job.record.activate_decided
+        state = job.state if activated else JobState.WAITING
+        later = self._clock.now() + wait
         self._store.save_job(
-            replace(job, state=JobState.WAITING, code=error.code, message=error.message, next_try_at=later)
+            replace(job, state=state, code=error.code, message=error.message, next_try_at=later)
         )
 
     def _end(self, job: Job, state: JobState, *, message: str, code: Code | None = None) -> None:

@@ -102,12 +102,12 @@ if sys.argv[2] == "with half a backup":
         dies()
     database.backup = backup
 if sys.argv[2] == "in mid-script":
-    whole = database._statements
+    whole = database.statements
     def half(script):
         for number, statement in enumerate(whole(script)):
             yield statement
             dies()
-    database._statements = half
+    database.statements = half
 Dying(Path(sys.argv[1]), gateway_id="gw-1", root="mgw/v1", clock=SystemClock())
 """
 

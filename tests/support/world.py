@@ -39,6 +39,7 @@ from gateway.model import (
     GatewaySettings,
     Image,
     Job,
+    Machine,
     Meter,
     MeterKeys,
     MqttSettings,
@@ -231,6 +232,7 @@ class World:
         self.sha256 = hashlib.sha256(self.image).hexdigest()
         self.windows = windows
         self.clock_state = "synced"
+        self.machine = Machine(board=("board 1",))
         self.power = Power(power_fails_at, disk_full_at)
         self.escaped: list[GatewayError] = []
         self._said: deque[tuple[float, str, str]] = deque(maxlen=2000)
@@ -422,6 +424,7 @@ class World:
         self.store = _FragileStore(
             self._directory, gateway_id="gw-sim", root="mgw/v1", clock=clock, board=board
         )
+        self.store.look_at_machine(self.machine)
         self.store.use_windows(self.windows)
         self.store.name_keys(self.config.keys, SYSTEM_TITLE)
         self.store.power = self.power
