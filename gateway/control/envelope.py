@@ -1,7 +1,7 @@
 """From octets to a checked envelope. Pure: what time it is, is an argument.
 
-JSON (RFC 8259) is taken strictly: UTF-8, no name twice, no NaN, nothing deep. Everything else that arrives is
-refused with SchemaError, never another exception.
+JSON is taken strictly (gateway/strict_json.py). Everything else that arrives is refused with SchemaError, never another
+exception.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import isfinite
-from typing import Any, NoReturn
+from typing import Any
 
 from gateway.control.schema import check_envelope
 from gateway.errors import ExpiredError, SchemaError, VerbError
 from gateway.store.commands import LONGEST_LIFE
+from gateway.strict_json import read_json
 
 COMMAND_LIMIT_BYTES = 64 * 1024
 SKEW = timedelta(minutes=5)
 """How far a sender's clock may be ahead of ours."""
 
 _VERB = re.compile(r"[a-z][a-z._-]{0,63}")
-_DEPTH_LIMIT = 16
-_LITERAL_LIMIT = 40
-"""Characters of a number; a longer one is nobody's size or count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +41,7 @@ class Envelope:
 
 def read_document(raw: bytes) -> Any:
     """The JSON value in `raw`. Raises SchemaError."""
-    if len(raw) > COMMAND_LIMIT_BYTES:
-        raise SchemaError(f"a command has at most {COMMAND_LIMIT_BYTES} octets, this one {len(raw)}")
-    try:
-        document = json.loads(
-            raw.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
-        _check_depth(document, _DEPTH_LIMIT)
-        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored or sent
-    except RecursionError:
-        raise SchemaError(f"the command is nested deeper than {_DEPTH_LIMIT} levels") from None
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise SchemaError(f"the command is not UTF-8: {error.reason}") from None
-    except ValueError as error:
-        raise SchemaError(f"the command is no JSON document: {error}") from None
-    return document
+    return read_json(raw, "command", limit_bytes=COMMAND_LIMIT_BYTES)
 
 
 def cmd_id_of(document: Any) -> str | None:
@@ -124,34 +103,3 @@ def _moment(document: Mapping[str, Any], name: str) -> datetime:
         return datetime.fromisoformat(document[name])
     except ValueError as error:
         raise SchemaError(f"{name}: {error}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return names
-
-
-def _constant(literal: str) -> NoReturn:
-    raise ValueError(f"{literal} is no JSON value")
-
-
-def _float(literal: str) -> float:
-    if len(literal) > _LITERAL_LIMIT or not isfinite(value := float(literal)):
-        raise ValueError("a number is too long or too big")
-    return value
-
-
-def _int(literal: str) -> int:
-    if len(literal) > _LITERAL_LIMIT:
-        raise ValueError("a number is too long")
-    return int(literal)
-
-
-def _check_depth(value: Any, left: int) -> None:
-    if isinstance(value, dict | list):
-        if not left:
-            raise ValueError(f"nested deeper than {_DEPTH_LIMIT} levels")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, left - 1)

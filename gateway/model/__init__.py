@@ -19,6 +19,7 @@ from gateway.model.configuration import (
     PortSettings,
     Security,
     Trust,
+    TrustedKey,
     Window,
 )
 from gateway.model.jobs import (
@@ -101,6 +102,7 @@ __all__ = [
     "StepReport",
     "TransferRecord",
     "Trust",
+    "TrustedKey",
     "Tuning",
     "Window",
 ]

@@ -118,11 +118,26 @@ class MqttSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key whose signatures count."""
+
+    name: str
+    """Of its file, for people."""
+    spki: bytes = field(repr=False)
+    """Its SubjectPublicKeyInfo in DER: equal for equal keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class CommandSettings:
     mqtt_verbs: tuple[str, ...] = (
         "ping", "info.get", "port.*", "meter.list", "meter.read", "meter.probe", "image.*", "campaign.*",
         "window.list",
     )  # fmt: skip
+    signed_verbs: tuple[str, ...] = ()
+    """Verbs, or patterns of them, that over MQTT must carry signatures."""
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    threshold: int = 1
+    """So many different trusted keys must have signed."""
 
 
 class Trust(StrEnum):
@@ -133,6 +148,11 @@ class Trust(StrEnum):
 @dataclass(frozen=True, slots=True)
 class FirmwareSettings:
     trust: Trust = Trust.SIGNED
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    trusted_root: bytes = field(default=b"", repr=False)
+    """Certificates in PEM: a CMS signature counts if its signer's certificate leads to one of them."""
+    threshold: int = 1
+    """So many different keys must have signed a manifest."""
     allow_hosts: tuple[str, ...] = ()
     """Empty: loopback only."""
     allow_plaintext: bool = False
