@@ -16,15 +16,14 @@ from typing import Any
 from gateway.config import values as v
 from gateway.config.mqtt import read_mqtt
 from gateway.config.table import Mistakes, Table
+from gateway.config.trust import read_commands, read_firmware
 from gateway.config.windows import read_windows
 from gateway.model import (
     A7Policy,
     Authentication,
     BitmapOrder,
     BroadcastFraming,
-    CommandSettings,
     Config,
-    FirmwareSettings,
     Framing,
     GatewaySettings,
     HlsCounter,
@@ -37,7 +36,6 @@ from gateway.model import (
     PortSettings,
     Profile,
     Security,
-    Trust,
 )
 
 VERBS = (
@@ -63,8 +61,8 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
 
     gateway = _gateway(gateway_table)
     mqtt = read_mqtt(settings.table("mqtt")) if "mqtt" in settings else None
-    commands = _commands(settings.table("commands"))
-    firmware = _firmware(settings.table("firmware"))
+    commands = read_commands(settings.table("commands"), _VERB_PATTERN)
+    firmware = read_firmware(settings.table("firmware"))
     windows = read_windows(settings.table("windows"), timezone=gateway.timezone)
     ports = [_port(table) for table in port_tables]
     profiles = {name: _profile(name, table) for name, table in profile_table.named(v.ID).items()}
@@ -119,14 +117,6 @@ def _gateway(table: Table) -> GatewaySettings:
     return settings
 
 
-def _commands(table: Table) -> CommandSettings:
-    known = CommandSettings()
-    settings = CommandSettings(table.read("mqtt_verbs", v.list_of(_VERB_PATTERN), known.mqtt_verbs))
-    table.later(signed_verbs=[], trusted_keys=[], threshold=1)
-    table.finish()
-    return settings
-
-
 def _verb_pattern(value: Any) -> str:
     pattern = v.TEXT.read(value)
     if not any(fnmatchcase(verb, pattern) for verb in VERBS):
@@ -135,19 +125,6 @@ def _verb_pattern(value: Any) -> str:
 
 
 _VERB_PATTERN = v.Kind('a verb that goes over MQTT, or several: "campaign.*"', _verb_pattern)
-
-
-def _firmware(table: Table) -> FirmwareSettings:
-    known = FirmwareSettings()
-    settings = FirmwareSettings(
-        trust=table.read("trust", v.choice(Trust), known.trust),
-        allow_hosts=table.read("allow_hosts", v.list_of(v.HOST), known.allow_hosts),
-        allow_plaintext=table.read("allow_plaintext", v.BOOLEAN, known.allow_plaintext),
-        quota_bytes=table.read("quota", v.size("1MiB", "1024GiB"), known.quota_bytes),
-    )
-    table.later(trusted_keys=[], threshold=1)
-    table.finish()
-    return settings
 
 
 def _port(table: Table) -> PortSettings:

@@ -1,14 +1,14 @@
-"""From the arguments of `campaign.submit` to a campaign with its jobs: every check that needs no Store."""
+"""From the arguments of `campaign.submit` to a campaign with its jobs: every check but what other campaigns say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.control.provenance import Judge
 from gateway.control.timing import read_timing
-from gateway.errors import NotFoundError, PolicyError, SchemaError, SignatureError, SizeError
+from gateway.errors import NotFoundError, PolicyError, SchemaError, SizeError
 from gateway.model import (
     DEFAULT_PRIORITY,
     Campaign,
@@ -20,7 +20,6 @@ from gateway.model import (
     Meter,
     MeterKeys,
     PortSettings,
-    Trust,
     Window,
 )
 from gateway.plan.order import turn
@@ -30,55 +29,65 @@ from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
 from gateway.wire.broadcast import largest_block
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is written when it is accepted."""
+
+    campaign: Campaign
+    jobs: tuple[Job, ...]
+    manifest: str
+    """The envelope of the image's manifest; empty: there is none."""
+    floors: Mapping[str, int]
+    """What the sequence floors of profiles rise to."""
+
+
 def read_order(
     args: Mapping[str, Any],
     config: Config,
     images: ImageStore,
-    now: datetime,
+    judge: Judge,
     *,
     windows: Mapping[str, Window],
-    clock_trusted: bool,
-) -> tuple[Campaign, tuple[Job, ...]]:
+) -> Order:
     """The order in `args`, which have passed their schema. Raises SchemaError (not supported yet, identifier, times),
-    WindowError, NotFoundError (meters, image), PolicyError, SignatureError, SizeError, DiskError."""
-    _refuse_later(args)
-    image = args["image"]
-    stored = _look_for_image(image, config, images)
+    WindowError, NotFoundError (meters, image), PolicyError, SignatureError, DigestError, SizeError, DiskError."""
+    image, now, clock_trusted = args["image"], judge.now, judge.clock_trusted
+    source = judge.of_order(image)
+    size = source.size(_size(image))
+    stored = _look_for_image(image, size, config, images)
     meters = _targets(args["targets"], config)
+    source.check_firmware_object(args.get("firmware_object"), meters)
+    if source.proof:
+        judge.check(source.proof, {meter.profile.name for meter in meters})
     campaign = Campaign(
         id=args["campaign_id"],
         sha256=image["sha256"],
-        identifier=_identifier(args["identifier"]),
+        identifier=source.identifier(args.get("identifier"), meters),
         meters=tuple(meter.id for meter in meters),
         created_at=now,
         url=image.get("url", ""),
-        image_size=stored.size if stored else _size(image),
-        expect_version=args.get("expect_version", ""),
+        image_size=stored.size if stored else size,
+        expect_version=source.expect_version(args.get("expect_version")),
         firmware_object=args.get("firmware_object", ""),
         take_over=args.get("take_over", False),
         dry_run=args.get("dry_run", False),
         priority=args.get("priority", DEFAULT_PRIORITY),
         delivery=_delivery(args, meters, config),
         state=CampaignState.READY if stored else CampaignState.ACCEPTED,
-        **read_timing(args, windows, now, clock_trusted=clock_trusted),
+        **read_timing(args, windows, now, clock_trusted=clock_trusted, covered_until=source.covered_until),
+        **source.fields(),
     )
     jobs = tuple(Job(campaign.id, meter.id, meter.port, place) for place, meter in enumerate(meters))
-    return replace(campaign, released=turn(campaign, jobs, now, clock_trusted=clock_trusted).released), jobs
+    released = turn(campaign, jobs, now, clock_trusted=clock_trusted).released
+    floors = {} if campaign.dry_run else source.floors(meters)
+    return Order(replace(campaign, released=released), jobs, source.envelope, floors)
 
 
-def _refuse_later(args: Mapping[str, Any]) -> None:
-    if args["image"].get("manifest"):
-        raise SchemaError("args.image.manifest: not supported yet")
-
-
-def _look_for_image(image: Mapping[str, Any], config: Config, images: ImageStore) -> Image | None:
+def _look_for_image(
+    image: Mapping[str, Any], size: int | None, config: Config, images: ImageStore
+) -> Image | None:
     """The stored image, or None where it may be fetched."""
     firmware = config.firmware
-    if firmware.trust is not Trust.DIGEST:
-        raise SignatureError(
-            'no signature covers this image: [firmware] trust = "signed" wants a signed manifest'
-        )
-    size = _size(image)
     url = image.get("url", "")
     if url == MQTT_URL:
         _check_blocks(config, size)
@@ -107,18 +116,6 @@ def _check_blocks(config: Config, size: int | None) -> None:
 
 def _size(image: Mapping[str, Any]) -> int | None:
     return int(image["size"]) if "size" in image else None
-
-
-def _identifier(text: str) -> bytes:
-    if not text.startswith("hex:"):
-        return text.encode()
-    try:
-        octets = bytes.fromhex(text.removeprefix("hex:"))
-    except ValueError:
-        octets = b""
-    if not octets:
-        raise SchemaError("args.identifier: expected pairs of hex digits after hex:")
-    return octets
 
 
 def _delivery(args: Mapping[str, Any], meters: Sequence[Meter], config: Config) -> Delivery:

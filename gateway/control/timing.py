@@ -16,10 +16,16 @@ LONGEST_SOAK_S = 90 * 86400.0
 
 
 def read_timing(
-    args: Mapping[str, Any], windows: Mapping[str, Window], now: datetime, *, clock_trusted: bool
+    args: Mapping[str, Any],
+    windows: Mapping[str, Window],
+    now: datetime,
+    *,
+    clock_trusted: bool,
+    covered_until: datetime | None = None,
 ) -> dict[str, Any]:
-    """The fields of a Campaign that say when. Raises SchemaError, and WindowError for a window that is not known or
-    does not open in time; without a trusted clock nobody knows that."""
+    """The fields of a Campaign that say when; what the image's manifest no longer covers (`covered_until`) is not
+    activated either. Raises SchemaError, and WindowError for a window that is not known or does not open in time;
+    without a trusted clock nobody knows that."""
     activation = args.get("activation", {"when": ActivateWhen.IMMEDIATELY})
     if activation["when"] == "meter":
         raise SchemaError('args.activation.when: "meter" is not supported yet')
@@ -31,7 +37,7 @@ def read_timing(
         "activate_when": when,
         "activate_window": activation.get("window", ""),
         "activate_at": _moment(activation.get("at")),
-        "not_after": _moment(args.get("not_after")),
+        "not_after": _earlier(_moment(args.get("not_after")), covered_until),
         "canary": args.get("canary", 0),
         "canary_soak_s": read_duration_s(args["canary_soak"]) if "canary_soak" in args else 0.0,
         "wave": args.get("wave", 0),
@@ -81,6 +87,10 @@ def _check_times(
             opening = current_or_following(windows[name], now)
             ends = "never opens again" if opening is None else f"opens at {opening.start}, after not_after"
             raise WindowError(f"window {name} {ends}")
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def _moment(text: str | None) -> datetime | None:

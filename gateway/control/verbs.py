@@ -17,11 +17,24 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
+from gateway.control.provenance import Judge, Provenance
 from gateway.control.timing import read_window_args
 from gateway.control.tracing import Traces
 from gateway.errors import DiskError, NotFoundError, SchemaError
-from gateway.model import Command, Config, Errand, Framing, Meter, PortSettings, Reply, ReplyStatus, Window
+from gateway.model import (
+    Command,
+    Config,
+    Errand,
+    Framing,
+    JobState,
+    Meter,
+    PortSettings,
+    Reply,
+    ReplyStatus,
+    Window,
+)
 from gateway.plan.windows import current_or_following
+from gateway.signing import key_label
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.documents import (
@@ -36,6 +49,7 @@ from gateway.store.documents import (
 )
 from gateway.store.parking import refusal
 from gateway.supply.images import ImageStore
+from gateway.supply.trust import what_it_means
 
 LISTED_CAMPAIGNS = 100
 """`campaign.list` without a limit."""
@@ -99,6 +113,13 @@ class Verbs:
             "mqtt_verbs": [name for name in VERBS if over_mqtt(name, config)],
             "ports": [port.name for port in config.ports],
             "meters": len(config.meters),
+            "firmware": {
+                "trust": config.firmware.trust,
+                "threshold": config.firmware.threshold,
+                "keys": [key_label(key.name, key.spki) for key in config.firmware.trusted_keys],
+                "root": bool(config.firmware.trusted_root),
+                "note": what_it_means(config.firmware, {meter.profile for meter in config.meters}),
+            },
             "limits": {
                 "command_bytes": COMMAND_LIMIT_BYTES,
                 "outbox_bytes": config.mqtt.outbox_limit_bytes if config.mqtt else None,
@@ -203,22 +224,27 @@ class Verbs:
         return self._store.adopt_counter(command, meter.id, int(command.args["counter"]), port=meter.port)
 
     def image_add(self, command: Command, descriptor: int | None) -> Reply:
+        """A manifest that comes along is kept for the campaigns that name the image; it is judged here already."""
         if descriptor is None:
             raise SchemaError("image.add: expected a file descriptor along with the command")
+        source = self._judge().of_file(command.args)
         image = self._images.add(
             _chunks(descriptor),
-            expect_sha256=command.args.get("sha256", ""),
-            expect_size=int(command.args["size"]) if "size" in command.args else None,
+            expect_sha256=source.sha256(command.args.get("sha256", "")),
+            expect_size=source.size(int(command.args["size"]) if "size" in command.args else None),
         )
-        return _done(command, {"sha256": image.sha256, "size": image.size})
+        if source.envelope:
+            self._store.keep_manifest(image.sha256, source.envelope)
+        return _done(command, {"sha256": image.sha256, "size": image.size, **_signed(source)})
 
     def campaign_submit(self, command: Command, _descriptor: int | None) -> Reply:
         with self._placing:
-            campaign, jobs = read_order(
-                command.args, self.config, self._images, self._clock.now(),
-                windows=self._store.windows(), clock_trusted=self._clock_trusted(),
-            )  # fmt: skip
-            return self._store.submit_campaign(command, campaign, jobs)
+            order = read_order(
+                command.args, self.config, self._images, self._judge(), windows=self._store.windows()
+            )
+            return self._store.submit_campaign(
+                command, order.campaign, order.jobs, manifest=order.manifest, floors=order.floors
+            )
 
     def campaign_cancel(self, command: Command, _descriptor: int | None) -> Reply:
         return self._store.cancel_campaign(command, command.args["campaign_id"])
@@ -233,7 +259,19 @@ class Verbs:
         return self._store.approve_campaign(command, command.args["campaign_id"])
 
     def campaign_retry(self, command: Command, _descriptor: int | None) -> Reply:
-        return self._store.retry_campaign(command, command.args["campaign_id"])
+        """A retry is judged like a new order: what was revoked or overtaken meanwhile is not tried again."""
+        campaign_id = command.args["campaign_id"]
+        with self._placing:
+            campaign = self._store.campaign(campaign_id)
+            if campaign is not None and self._store.stored_reply(command.cmd_id, command.body_sha256) is None:
+                profiles = {meter.id: meter.profile.name for meter in self.config.meters}
+                failed = {
+                    profiles[job.meter_id]
+                    for job in self._store.jobs(campaign_id)
+                    if job.state is JobState.FAILED and job.meter_id in profiles
+                }
+                self._judge().check_again(campaign, failed)
+            return self._store.retry_campaign(command, campaign_id)
 
     def campaign_get(self, command: Command, _descriptor: int | None) -> Reply:
         name = command.args["campaign_id"]
@@ -277,6 +315,9 @@ class Verbs:
         )
         self._reload()
         return reply
+
+    def _judge(self) -> Judge:
+        return Judge(self.config.firmware, self._store, self._clock.now(), self._clock_trusted())
 
     def _port_named(self, command: Command) -> PortSettings:
         name = command.args["port"]
@@ -334,6 +375,19 @@ def over_mqtt(verb: str, config: Config) -> bool:
 
 def _done(command: Command, data: Mapping[str, Any]) -> Reply:
     return Reply(command.cmd_id, ReplyStatus.DONE, data=data)
+
+
+def _signed(source: Provenance) -> Document:
+    if source.proof is None:
+        return {"manifest": None}
+    manifest = source.proof.manifest
+    return {
+        "manifest": {
+            "version": manifest.version,
+            "sequence": manifest.sequence,
+            "signed_by": list(source.proof.signed_by),
+        }
+    }
 
 
 def _opening(window: Window, now: datetime, *, clock_trusted: bool) -> Document:

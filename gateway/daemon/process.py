@@ -47,6 +47,7 @@ from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
 from gateway.supply.images import SPARE_BYTES, ImageStore
+from gateway.supply.trust import what_it_means
 from gateway.uplink.paho_broker import PahoBroker
 from gateway.uplink.uplink import Uplink
 from gateway.wire.hdlc import LARGEST_WINDOW
@@ -163,6 +164,7 @@ class Daemon:
         self._lines.begin(self._config)
         notify.tell(f"READY=1\nSTATUS={self._sentence()}")
         log.info("ready: %s", self._sentence())
+        self._tell_of_trust()
         self._live()
         notify.tell("STOPPING=1")
         self._stop()
@@ -288,6 +290,12 @@ class Daemon:
             words.append("broker connected" if online else "broker not connected")
         return ", ".join([*words, f"clock {self._clock_state}"]) + note
 
+    def _tell_of_trust(self) -> None:
+        """At every start, and when it was changed."""
+        profiles = {meter.profile for meter in self._config.meters}
+        if sentence := what_it_means(self._config.firmware, profiles):
+            log.warning("%s", sentence)
+
     def _beat(self, actor: str) -> None:
         self._board.beat(actor, self._clock.monotonic())
 
@@ -370,6 +378,7 @@ class Daemon:
             self._store.finish_errand(reload.errand, reload.reply)
         self._reload = None
         self._config_note = reload.note
+        self._tell_of_trust()
         for line in reload.lines:
             log.log(logging.WARNING if reload.note else logging.INFO, "%s", line)
         notify.tell(f"READY=1\nSTATUS={self._sentence()}")

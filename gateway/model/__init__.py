@@ -39,6 +39,7 @@ from gateway.model.orders import (
     CampaignState,
     Delivery,
     Image,
+    Manifest,
     PausedWhy,
 )
 from gateway.model.profile import (
@@ -84,6 +85,7 @@ __all__ = [
     "Job",
     "JobState",
     "Machine",
+    "Manifest",
     "Match",
     "Meter",
     "MeterKeys",

@@ -78,6 +78,14 @@ class Campaign:
     url: str = ""
     """Empty: the image is stored already."""
     image_size: int | None = None
+    manifest: str = ""
+    """The digest of its envelope, as the Store keeps it; empty: there is none."""
+    signed_by: tuple[str, ...] = ()
+    """Whose signatures the manifest carries, where they were looked at."""
+    profiles: tuple[str, ...] = ()
+    """The manifest's: the image is for no others; empty: there is no manifest."""
+    from_versions: tuple[str, ...] = ()
+    """The manifest's: globs of the versions that it may replace; empty: any."""
     expect_version: str = ""
     firmware_object: str = ""
     """Empty: the profile's."""
@@ -125,3 +133,29 @@ class Image:
 
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What somebody says of an image, and may have signed."""
+
+    sha256: str
+    size: int
+    version: str
+    """What a meter reports that runs it."""
+    profiles: tuple[str, ...]
+    """The meter models that it is for, by the names of their profiles."""
+    sequence: int
+    """Rises with each release for a profile; a lower one than was accepted before is refused."""
+    identifier: bytes = b""
+    """What the image is called towards the meters; empty: the order or the profile says."""
+    from_versions: tuple[str, ...] = ()
+    """Globs of the versions that it may replace; empty: any."""
+    rollback: bool = False
+    """Meant to go back: its sequence may be lower."""
+    not_after: datetime | None = None
+    """Not to be ordered or activated from then on."""
+    block_bytes: int = 0
+    """0: there are no digests of blocks."""
+    block_sha256: tuple[str, ...] = ()
+    """Of each block of `block_bytes` octets in order, the last one as long as it is."""

@@ -19,11 +19,12 @@ from gateway.signing.keys import (
     PrivateKey,
     generate,
     key_id,
+    key_label,
     read_private_key,
     read_public_key,
 )
 
 __all__ = [
     "SIGNATURES_LIMIT", "Envelope", "KeyKind", "PrivateKey", "Signature", "envelope_document", "generate",
-    "is_envelope", "key_id", "read_envelope", "read_private_key", "read_public_key", "sign", "signers",
+    "is_envelope", "key_id", "key_label", "read_envelope", "read_private_key", "read_public_key", "sign", "signers",
 ]  # fmt: skip

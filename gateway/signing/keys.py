@@ -99,6 +99,11 @@ def key_id(spki: bytes) -> str:
     return hashlib.sha256(spki).hexdigest()
 
 
+def key_label(name: str, spki: bytes) -> str:
+    """A key as people are told of it: a name, and how its id begins."""
+    return f"{name} ({key_id(spki)[:16]})"
+
+
 def verify(spki: bytes, signature: bytes, message: bytes) -> bool:
     """Whether the key made that signature over `message`. Of P-256 either form is taken: DER, as openssl writes it, or
     r and s of 32 octets each, as in the example of the DSSE specification."""

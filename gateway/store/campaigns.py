@@ -76,9 +76,20 @@ class Campaigns(Jobs):
 
     # -- the desk's side --------------------------------------------------------------------------------------
 
-    def submit_campaign(self, command: Command, campaign: Campaign, jobs: Sequence[Job]) -> Reply:
-        """Accept an order with its jobs. Raises ConflictError (the campaign id was used before), StateError (a
-        meter belongs to another open campaign), BusyError (the outbox is nearly full)."""
+    def submit_campaign(
+        self,
+        command: Command,
+        campaign: Campaign,
+        jobs: Sequence[Job],
+        *,
+        manifest: str = "",
+        floors: Mapping[str, int] | None = None,
+    ) -> Reply:
+        """Accept an order with its jobs. `manifest`: the envelope of its image's, kept with it; `floors`: what the
+        sequence floors of profiles rise to with it.
+
+        Raises ConflictError (the campaign id was used before), StateError (a meter belongs to another open campaign),
+        BusyError (the outbox is nearly full)."""
         accepted = Reply(
             command.cmd_id,
             ReplyStatus.ACCEPTED,
@@ -95,6 +106,10 @@ class Campaigns(Jobs):
             if self.campaign(campaign.id):
                 raise ConflictError(f"campaign {campaign.id} exists already; an id is never used twice")
             self._check_free(jobs)
+            if manifest:
+                digest = self._keep_manifest(database, campaign.sha256, manifest)
+                campaign = replace(campaign, manifest=digest)
+            self._raise_floors(database, floors or {})
             insert(database, "campaigns", {**CAMPAIGN.values(campaign), "cmd_id": command.cmd_id})
             self._tell_campaign(database, campaign, who=command.who)
             for job in jobs:

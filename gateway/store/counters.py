@@ -40,7 +40,7 @@ class Counters(Database):
         super().__init__(state_dir, clock, board)
         self._second_file = SecondFile(state_dir, NAME)
         self._key_names: dict[str, str] = {}
-        self._counters = self._merged()
+        self._counters = self._merged(self._second_file, "counters", "sequence", "next")
 
     def name_keys(self, keys: Mapping[str, MeterKeys], system_title: bytes) -> None:
         """At start: which meters share a key, and so a sequence of counters. A meter without a key has its own."""
@@ -89,18 +89,19 @@ class Counters(Database):
             also(database)
         self._counters = wanted
 
-    def _merged(self) -> dict[str, int]:
-        """What both places know, the higher of each; brought up to date where one has less."""
-        stored = {str(row["sequence"]): int(row["next"]) for row in self._rows("SELECT * FROM counters")}
-        second = self._second_file.read()
+    def _merged(self, second_file: SecondFile, table: str, name: str, number: str) -> dict[str, int]:
+        """What both places know, the higher of each; brought up to date where one has less. `name` and `number` are
+        columns of `table`."""
+        stored = {str(row[name]): int(row[number]) for row in self._rows(f"SELECT * FROM {table}")}  # noqa: S608  # ours
+        second = second_file.read()
         merged = {
-            name: max(stored.get(name, 0), (second or {}).get(name, 0))
-            for name in stored.keys() | (second or {}).keys()
+            key: max(stored.get(key, 0), (second or {}).get(key, 0))
+            for key in stored.keys() | (second or {}).keys()
         }
         if merged != second and (merged or second is not None):
-            self._second_file.write(merged)
+            second_file.write(merged)
         if merged != stored:
             with self._transaction() as database:
-                for name, value in merged.items():
-                    insert(database, "counters", {"sequence": name, "next": value}, verb="REPLACE")
+                for key, value in merged.items():
+                    insert(database, table, {name: key, number: value}, verb="REPLACE")
         return merged

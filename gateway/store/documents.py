@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from gateway.errors import ADVICE, Code
+from gateway.identifiers import identifier_text
 from gateway.model import (
     Alarm,
     AlarmKind,
@@ -39,15 +40,6 @@ def time_text(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def identifier_text(identifier: bytes) -> str:
-    """An image identifier in the form in which it is ordered: text, or `hex:...` where text would not do."""
-    try:
-        text = identifier.decode()
-    except UnicodeDecodeError:
-        return f"hex:{identifier.hex()}"
-    return text if text.isprintable() and not text.startswith("hex:") else f"hex:{identifier.hex()}"
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
@@ -91,6 +83,8 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
             "size": campaign.image_size,
             # The query of a pre-signed URL is a password.
             "url": campaign.url.partition("?")[0].partition("#")[0],
+            "manifest": campaign.manifest or None,
+            "signed_by": list(campaign.signed_by),
         },
         "identifier": identifier_text(campaign.identifier),
         "expect_version": campaign.expect_version,

@@ -6,3 +6,25 @@ ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
 
 -- What meters said of themselves before and after an update, as JSON.
 ALTER TABLE jobs ADD COLUMN health TEXT NOT NULL DEFAULT '[]';
+
+-- The manifest of a campaign's image (store/floors.py), what it says of meters, and whose signatures it carries.
+ALTER TABLE campaigns ADD COLUMN manifest TEXT NOT NULL DEFAULT '';
+ALTER TABLE campaigns ADD COLUMN signed_by TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE campaigns ADD COLUMN profiles TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE campaigns ADD COLUMN from_versions TEXT NOT NULL DEFAULT '[]';
+
+-- Manifests in their envelopes, as they came, by the digest of the envelope; number rises with the time of coming.
+CREATE TABLE manifests (
+  number INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL UNIQUE,
+  sha256 TEXT NOT NULL,
+  envelope TEXT NOT NULL,
+  stored_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX manifests_by_image ON manifests (sha256, number);
+
+-- The highest sequence of a signed manifest that was accepted for each profile; in floors.json as well.
+CREATE TABLE floors (
+  profile TEXT PRIMARY KEY,
+  sequence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

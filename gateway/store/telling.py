@@ -20,8 +20,8 @@ from gateway.board import UPLINK, Board
 from gateway.clock import EARLIEST, Clock
 from gateway.errors import ADVICE, Code
 from gateway.model import TERMINAL_JOB, CampaignState, JobState, OutboxRow, Reply
-from gateway.store.counters import Counters
 from gateway.store.documents import Document, encoded, event_document, reply_document
+from gateway.store.floors import Floors
 from gateway.store.rows import Sql, insert, moment_text
 
 EVENTS_KEPT = timedelta(days=90)
@@ -40,7 +40,7 @@ _BUSY_FILL = 0.8
 _PAUSE_FILL = 0.95
 
 
-class Telling(Counters):
+class Telling(Floors):
     """Events and outbox. Without a gateway id (no broker configured) nothing goes to the outbox."""
 
     def __init__(

@@ -141,7 +141,13 @@ def block_refused(goal: Goal, seen: MeterView, number: int, result: int) -> str:
 
 def _identify(goal: Goal, seen: MeterView) -> Step | None:
     """Invariant 5. Name and model are read again in each association and after verification, so before initiate
-    and before activate."""
+    and before activate. An image with a manifest goes into the models that it names alone, whatever was configured
+    since it was ordered."""
+    if goal.profiles and goal.profile.name not in goal.profiles:
+        expected = ", ".join(goal.profiles)
+        return Failed(
+            Code.F_POLICY, f"the manifest is for profiles {expected}, the meter has {goal.profile.name}"
+        )
     if goal.logical_device_name and seen.device_name is None:
         return Survey(Item.DEVICE_NAME, _until_initiated(seen))
     if goal.logical_device_name and seen.device_name != goal.logical_device_name:
@@ -164,6 +170,11 @@ def _compare_version(goal: Goal, seen: MeterView) -> Step | None:
         return Survey(Item.VERSION, _until_initiated(seen))
     if goal.expect_version and seen.version == goal.expect_version:
         return Done(JobState.SKIPPED, f"the meter already runs {seen.version}")
+    if goal.from_versions and not any(fnmatchcase(seen.version, known) for known in goal.from_versions):
+        expected = ", ".join(goal.from_versions)
+        return Failed(
+            Code.F_POLICY, f"the meter runs {seen.version!r}, the manifest is for those with {expected}"
+        )
     return None
 
 

@@ -19,6 +19,10 @@ class Goal:
     identifier: bytes
     profile: Profile
     expect_version: str = ""
+    profiles: tuple[str, ...] = ()
+    """The image is for meters of these alone; empty: nobody says."""
+    from_versions: tuple[str, ...] = ()
+    """Globs of the versions that it may replace; empty: any."""
     logical_device_name: str = ""
     take_over: bool = False
     dry_run: bool = False

@@ -58,6 +58,8 @@ class JobInHand:
             identifier=identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
             profile=meter.profile,
             expect_version=campaign.expect_version,
+            profiles=campaign.profiles,
+            from_versions=campaign.from_versions,
             logical_device_name=meter.logical_device_name,
             take_over=campaign.take_over,
             dry_run=campaign.dry_run,

@@ -16,10 +16,10 @@ from gateway.errors import (
     NotNowError,
     SilentError,
 )
+from gateway.identifiers import identifier_text
 from gateway.link.session import Session
 from gateway.model import Campaign, Findings, Job, JobState, Meter, TransferRecord
 from gateway.store import Store
-from gateway.store.documents import identifier_text
 from gateway.transfer import (
     Activate,
     BlockSet,

@@ -191,9 +191,6 @@ PORT = "[[ports]]\nname = 'p'\nkind = 'rs485'\ndevice = '/dev/x'\n"
 @pytest.mark.parametrize(
     ("section", "path"),
     [
-        ("[commands]\nsigned_verbs = ['campaign.submit']", "commands.signed_verbs"),
-        ("[firmware]\ntrusted_keys = ['/etc/key.pem']", "firmware.trusted_keys"),
-        ("[firmware]\nthreshold = 2", "firmware.threshold"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nsuite=1", "meters[0].suite"),
         (f"{PORT}[[meters]]\nid='m'\nport='p'\nauthentication='hls-ecdsa'", "meters[0].authentication"),
     ],

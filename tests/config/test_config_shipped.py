@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.certificates import Authority
+from support.signed import Signatory
 
 from gateway import config
 from gateway.model import Trust
@@ -33,6 +34,8 @@ def test_everything_it_suggests_is_right(tmp_path):
     made = (authority.file, *authority.sign("gw-001"))
     for file, name in zip(made, ("broker-ca.pem", "gateway.pem", "gateway.key"), strict=True):
         file.rename(tmp_path / name)
+    (tmp_path / "trust").mkdir()
+    Signatory("utility").write(tmp_path / "trust")
     text = text.replace("/etc/meter-gateway/", f"{tmp_path}/")
     (tmp_path / "gateway.toml").write_text(text)
     (tmp_path / "keys.toml").touch(0o600)

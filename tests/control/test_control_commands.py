@@ -30,12 +30,10 @@ from gateway.errors import Code, StoreError
 from gateway.model import (
     CampaignState,
     CommandSettings,
-    FirmwareSettings,
     GatewaySettings,
     JobState,
     Reply,
     ReplyStatus,
-    Trust,
 )
 from gateway.store.documents import time_text
 
@@ -431,7 +429,7 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"image": {**IMAGE_ARG, "size": 0}}, Code.E_SCHEMA, "args.image.size"),
     ({"image": {**IMAGE_ARG, "size": 2**32}}, Code.E_SCHEMA, "args.image.size"),
     ({"image": {**IMAGE_ARG, "size": 2**31}}, Code.F_POLICY, "quota"),
-    ({"image": {**IMAGE_ARG, "manifest": {"payload": ""}}}, Code.E_SCHEMA, "args.image.manifest: not supported yet"),
+    ({"image": {**IMAGE_ARG, "manifest": {"payload": ""}}}, Code.E_SCHEMA, "args.image.manifest: found no"),
     ({"image": {"sha256": SHA256, "url": "mqtt:"}}, Code.E_SCHEMA, "args.image.size: found nothing"),
     ({"image": {"sha256": SHA256, "url": "mqtt:", "size": 2**31}}, Code.F_POLICY, "quota"),
     ({"image": {"sha256": SHA256, "url": "mqtt:firmware", "size": 10}}, Code.F_POLICY, "or mqtt:"),
@@ -498,16 +496,6 @@ def test_an_image_that_is_stored_is_named_by_its_digest_alone(desk):
     refused(desk.send("campaign.submit", wrong), Code.F_SIZE)
 
 
-def test_without_trust_by_digest_no_unsigned_image_is_taken(tmp_path):
-    desk = Desk(tmp_path, replace(CONFIG, firmware=FirmwareSettings(trust=Trust.SIGNED)))
-    desk.images.add([IMAGE])
-    for image in ({"sha256": SHA256}, IMAGE_ARG):
-        reply = desk.send("campaign.submit", order(image=image))
-        refused(reply, Code.F_SIGNATURE, "signed")
-        assert "trusted key" in reply.data["advice"]
-    desk.close()
-
-
 def test_a_meter_that_is_busy_elsewhere_and_an_id_that_was_used_are_refused(desk):
     desk.send("campaign.submit", order())
     refused(desk.send("campaign.submit", order("fw-2", targets="all"), origin=MQTT), Code.E_STATE, "fw-1")
@@ -557,7 +545,7 @@ def test_a_file_is_handed_over_as_a_descriptor(desk, tmp_path):
         file.seek(100)  # wherever the client has read to
         reply = desk.send("image.add", {"sha256": SHA256, "size": len(IMAGE)}, descriptor=file.fileno())
         assert file.tell() == 100
-    assert (reply.status, reply.data) == (DONE, {"sha256": SHA256, "size": len(IMAGE)})
+    assert (reply.status, reply.data) == (DONE, {"sha256": SHA256, "size": len(IMAGE), "manifest": None})
     assert desk.images.read(SHA256) == IMAGE
 
 

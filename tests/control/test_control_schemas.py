@@ -11,13 +11,13 @@ from support.desk import campaign, hold, order
 from gateway.control.schema import schema
 from gateway.control.verbs import VERBS
 from gateway.errors import ADVICE, Code
+from gateway.identifiers import identifier_octets, identifier_text
 from gateway.model import AlarmKind, CampaignState, Job, JobState, Reply, ReplyStatus
 from gateway.simulator.clock import EPOCH, VirtualClock
 from gateway.store.documents import (
     ALARM_ADVICE,
     campaign_document,
     event_document,
-    identifier_text,
     job_document,
     reply_document,
     reply_from,
@@ -125,6 +125,7 @@ def test_a_reply_that_is_none_is_noticed(wrong):
 ])  # fmt: skip
 def test_an_identifier_is_shown_as_it_could_be_ordered(octets, text):
     assert identifier_text(octets) == text
+    assert identifier_octets(text) == octets
 
 
 def test_a_pre_signed_url_keeps_its_secret():

@@ -80,6 +80,7 @@ TCP_BAUD = 1_000_000
 AFTER_ERROR_S = 10.0
 """As in `gateway.daemon.actors`."""
 NEVER_S = float("inf")
+BY_DIGEST = FirmwareSettings(trust=Trust.DIGEST)
 
 
 class PowerCut(BaseException):
@@ -222,6 +223,7 @@ class World:
         device: str = "sim",
         configured_baud: int = 9600,
         windows: Mapping[str, Window] = MappingProxyType({}),
+        firmware: FirmwareSettings = BY_DIGEST,
     ) -> None:
         """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
         each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
@@ -231,6 +233,7 @@ class World:
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
         self.windows = windows
+        self._firmware = firmware
         self.clock_state = "synced"
         self.machine = Machine(board=("board 1",))
         self.power = Power(power_fails_at, disk_full_at)
@@ -475,7 +478,7 @@ class World:
             gateway=GatewaySettings(id="gw-sim", system_title=SYSTEM_TITLE, state_dir=self._directory),
             mqtt=MqttSettings(url="mqtt://127.0.0.1"),
             commands=CommandSettings(),
-            firmware=FirmwareSettings(trust=Trust.DIGEST),
+            firmware=self._firmware,
             ports=tuple(self._port(port) for port in self.lines),
             meters=tuple(_configured(sim) for sim in self._sims),
             keys={sim.id: sim.spec.keys if sim.keys is None else sim.keys for sim in self._sims},

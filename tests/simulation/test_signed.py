@@ -1,0 +1,101 @@
+"""Signed firmware through the whole gateway: into which meters it goes, and into which it does not."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from support.desk import memory_directory
+from support.signed import Signatory, enveloped, manifest
+from support.world import SimMeter, World
+
+from gateway.model import FirmwareSettings, Match, Profile, Trust
+from gateway.simulator import MeterSpec, What
+
+UTILITY = Signatory("utility")
+TRUSTING = FirmwareSettings(Trust.SIGNED, trusted_keys=(UTILITY.trusted,))
+MODEL = "0-0:96.1.1.255"
+X3 = Profile("acme-x3", Match(MODEL, "X3*"), reconnect_after_s=20, activate_timeout_s=300)
+
+
+@pytest.fixture
+def disk():
+    with memory_directory() as base:
+        yield base
+
+
+def order_signed(world: World, **changes) -> dict:
+    """The job of MTR1 at its end; `changes`: of the manifest."""
+    content = {
+        "sha256": world.sha256, "size": len(world.image), "identifier": "FW", "version": "2.0.0", **changes
+    }  # fmt: skip
+    image = {
+        "sha256": world.sha256, "url": "http://127.0.0.1/fw.bin",
+        "manifest": enveloped(manifest(**content), UTILITY),
+    }  # fmt: skip
+    command = world.submit(image=image)
+    world.run_until_told()
+    assert world.replies(command)[0]["status"] == "accepted"
+    return world.job()
+
+
+def model(name: str) -> MeterSpec:
+    return MeterSpec(texts=((MODEL, name),))
+
+
+def invoked(world: World) -> list[What]:
+    methods = {What.INITIATE, What.BLOCK, What.VERIFY, What.ACTIVATE}
+    return [event.what for event in world.meters["MTR1"].history.events if event.what in methods]
+
+
+def test_a_signed_image_reaches_the_model_that_it_is_for(disk):
+    world = World(disk, [SimMeter(model("X3 rev. 2"), profile=X3)], firmware=TRUSTING)
+    job = order_signed(world, from_versions=["0.9.*", "1.0.*"])
+    assert (job["state"], job["version_after"]) == ("updated", "2.0.0")
+    assert invoked(world).count(What.ACTIVATE) == 1
+
+
+def test_a_meter_that_says_it_is_another_model_is_left_alone(disk):
+    """Configured as an X3, and a captured broker orders what was signed for X3s."""
+    world = World(disk, [SimMeter(model("X4"), profile=X3)], firmware=TRUSTING)
+    job = order_signed(world)
+    assert (job["state"], job["code"]) == ("failed", "T_IDENTITY")
+    assert invoked(world) == []
+
+
+@pytest.mark.parametrize("known", [["0.9.*"], ["1.1.*", "2.*"], ["1.0"]])
+def test_a_meter_with_a_version_that_may_not_be_replaced_is_left_alone(disk, known):
+    world = World(disk, [SimMeter(model("X3"), profile=X3)], firmware=TRUSTING)
+    job = order_signed(world, from_versions=known)
+    assert (job["state"], job["code"]) == ("failed", "F_POLICY")
+    assert "'1.0.0'" in job["message"] and known[0] in job["message"]
+    assert job["advice"]
+    assert invoked(world) == []
+
+
+def test_bytes_that_are_not_the_signed_ones_reach_no_meter(disk):
+    """The server, or whoever holds it, gives another image under the URL of the order."""
+    world = World(disk, [SimMeter(model("X3"), profile=X3)], firmware=TRUSTING)
+    world.image = bytes(len(world.image))
+    assert hashlib.sha256(world.image).hexdigest() != world.sha256
+    job = order_signed(world)
+    assert (job["state"], job["code"]) == ("failed", "F_DIGEST")
+    assert invoked(world) == []
+
+
+def test_after_a_restart_the_manifest_still_holds(disk):
+    """The profile of the meter was changed while the gateway was off: the image is not for that one."""
+    world = World(disk, [SimMeter(model("X3"), profile=X3)], firmware=TRUSTING)
+    content = {"sha256": world.sha256, "size": len(world.image), "identifier": "FW", "version": "2.0.0"}
+    world.submit(
+        image={"sha256": world.sha256, "url": "http://127.0.0.1/fw.bin",
+               "manifest": enveloped(manifest(**content), UTILITY)}
+    )  # fmt: skip
+    world.run(lambda: What.BLOCK in invoked(world))
+    world.config = replace(
+        world.config,
+        meters=tuple(replace(one, profile=replace(X3, name="acme-x4")) for one in world.config.meters),
+    )
+    world.cut_power()
+    world.run_until_told()
+    assert (world.job()["state"], world.job()["code"]) == ("failed", "F_POLICY")
+    assert What.ACTIVATE not in invoked(world)
