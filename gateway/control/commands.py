@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
 from gateway.control.audit import RejectionLog
 from gateway.control.envelope import Envelope, check_age, cmd_id_of, read_document, read_envelope
 from gateway.control.schema import check_args
+from gateway.control.signed import needs_signature, open_signed, signed_cmd_id
 from gateway.control.verbs import LATER_VERBS, VERBS, Verb, Verbs, over_mqtt
 from gateway.errors import (
     AuthError,
@@ -23,6 +25,7 @@ from gateway.errors import (
     VerbError,
 )
 from gateway.model import Command, Config, Reply, ReplyStatus
+from gateway.signing import is_envelope
 from gateway.store import Store
 from gateway.store.commands import failed
 from gateway.store.documents import Document
@@ -114,20 +117,35 @@ class Controller:
             document = read_document(raw)
         except SchemaError as error:
             return self._refuse(None, error, origin)
+        cmd_id = signed_cmd_id(document) if is_envelope(document) else cmd_id_of(document)
         try:
             if origin.retained:
                 raise SchemaError(
                     "a retained command is never done: publish commands without the retain flag"
                 )
-            envelope = read_envelope(document, verb)
+            envelope, origin = self._opened(document, origin, verb)
             known = self._store.stored_reply(envelope.cmd_id, envelope.body_sha256)
         except StoreError:
             raise
         except GatewayError as error:
-            return self._refuse(cmd_id_of(document), error, origin)
+            return self._refuse(cmd_id, error, origin)
         if known is not None:
             return self._send(known, origin)
         return self._handle_new(envelope, origin, descriptor)
+
+    def _opened(self, document: Any, origin: Origin, verb: str | None) -> tuple[Envelope, Origin]:
+        """The command, and who gave it, with the operators that signed it. One that should be signed and is not is
+        never remembered: whoever can publish could use up the ids of others. Raises SchemaError, VerbError and
+        AuthError."""
+        config = self._verbs.config
+        if is_envelope(document):
+            signed = open_signed(document, config.commands, gateway_id=config.gateway.id, verb=verb)
+            origin = replace(origin, who=f"{origin.who}, signed by {signed.signed_by}")
+            return read_envelope(signed.command, verb), origin
+        envelope = read_envelope(document, verb)
+        if origin.kind is OriginKind.MQTT and needs_signature(envelope.verb, config.commands):
+            raise AuthError(f"{envelope.verb} over MQTT must be signed by an operator (signed_verbs)")
+        return envelope, origin
 
     def _handle_new(self, envelope: Envelope, origin: Origin, descriptor: int | None) -> Reply:
         command = _command(envelope, origin)

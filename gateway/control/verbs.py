@@ -18,6 +18,7 @@ from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
 from gateway.control.provenance import Judge, Provenance
+from gateway.control.signed import needs_signature
 from gateway.control.timing import read_window_args
 from gateway.control.tracing import Traces
 from gateway.errors import DiskError, NotFoundError, SchemaError
@@ -120,6 +121,9 @@ class Verbs:
                 "root": bool(config.firmware.trusted_root),
                 "note": what_it_means(config.firmware, {meter.profile for meter in config.meters}),
             },
+            "signed_verbs": [
+                name for name in VERBS if over_mqtt(name, config) and needs_signature(name, config.commands)
+            ],
             "limits": {
                 "command_bytes": COMMAND_LIMIT_BYTES,
                 "outbox_bytes": config.mqtt.outbox_limit_bytes if config.mqtt else None,
