@@ -1,9 +1,21 @@
-"""Files that are there after a power cut, as they were written or as they were before."""
+"""The disk: how much of it may be used, and files that are there after a power cut as they were written or before."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+_SPARE_BYTES = 32 * 2**20
+_SPARE_PART = 4
+"""Of a small disk, one part in so many."""
+
+
+def room(directory: Path) -> int:
+    """The octets that images may still use on the disk of `directory`; below 0: it is nearly full. 32 MiB, or a quarter
+    of a small disk, are spared for the database, its outbox, logs and upgrades. Raises OSError."""
+    disk = os.statvfs(directory)
+    spare = min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // _SPARE_PART)
+    return disk.f_bavail * disk.f_frsize - spare
 
 
 def sync_directory(directory: Path) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import select
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
 from gateway.daemon.machine import this_machine
 from gateway.daemon.sources import image_sources
+from gateway.durable import room
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.conversation import EXCHANGE_LIMIT_S
 from gateway.link.port import open_port
@@ -46,7 +46,7 @@ from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
-from gateway.supply.images import SPARE_BYTES, ImageStore
+from gateway.supply.images import ImageStore
 from gateway.supply.trust import what_it_means
 from gateway.uplink.paho_broker import PahoBroker
 from gateway.uplink.uplink import Uplink
@@ -313,12 +313,13 @@ class Daemon:
 
     def _look_at_disk(self) -> None:
         directory = self._config.gateway.state_dir
-        free = shutil.disk_usage(directory).free
-        if free < SPARE_BYTES:
-            found = f"{directory} has less than {SPARE_BYTES // 2**20} MiB left"
+        if room(directory) < 0:
+            found = f"{directory} is nearly full: no more images are taken"
             self._store.raise_alarm(AlarmKind.DISK, found)
         else:
             self._store.end_alarm(AlarmKind.DISK)
+            with suppress(StoreError):  # a disk too small for that
+                self._store.keep_room()
 
     def _look_at_clock(self) -> None:
         before = self._clock_state

@@ -15,7 +15,7 @@ from gateway.board import Board
 from gateway.clock import Clock
 from gateway.errors import CounterSpentError, StateError
 from gateway.model import MeterKeys
-from gateway.store.database import Database
+from gateway.store.room import Room
 from gateway.store.rows import insert
 from gateway.store.second_file import SecondFile
 
@@ -33,7 +33,7 @@ def key_name(key: bytes, system_title: bytes) -> str:
     return f"key-{hashlib.sha256(system_title + key).hexdigest()[:32]}"
 
 
-class Counters(Database):
+class Counters(Room):
     """The next counter that no message has used, of each encryption key."""
 
     def __init__(self, state_dir: Path, clock: Clock, board: Board | None) -> None:

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "store.db"
 
 # What one transaction adds is a few pages of 4 KiB; SQLite copies the log back at 1000 pages, and cuts the file
-# to this size after a burst.
-_WAL_LIMIT_BYTES = 4 * 2**20
+# to this size after a burst. Not shorter than what `gateway.store.room` makes it.
+_WAL_LIMIT_BYTES = 6 * 2**20
 
 _LEAST_ROOM_BYTES = 64 * 2**10
 """What the log's index (32 KiB) and a page of the log need."""

@@ -5,7 +5,7 @@ under a digest is whole, or the disk is damaged; `read` and `check` look again a
 on its way in is kept across restarts and power cuts (`gateway.supply.intake`).
 
 Room for an image is made before its first octet: within the quota, and so that the rest of the disk keeps what it
-needs (`SPARE_BYTES`). What no open campaign needs goes first, the least recently used before others.
+needs (`gateway.durable.room`). What no open campaign needs goes first, the least recently used before others.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from gateway.durable import room
 from gateway.errors import BusyError, DigestError, DiskError, NotFoundError, StateError
 from gateway.model import Image
 from gateway.supply.disk import disk_errors
@@ -28,9 +29,6 @@ from gateway.supply.intake import PART, SIDECAR, Intake, forget, read_sidecar
 from gateway.supply.room import Holding, to_remove
 
 log = logging.getLogger(__name__)
-
-SPARE_BYTES = 32 * 2**20
-"""What images leave free on the disk, for the database, its outbox, logs and upgrades."""
 
 PART_KEPT = timedelta(days=7)
 """So long a part of an image is kept that no open campaign needs."""
@@ -174,9 +172,8 @@ class ImageStore:
         with self._lock, disk_errors("store an image"):
             promised = self._promised | {part: max(self._promised[part], wanted)}
             sizes, to_come = self._sizes(promised)
-            disk = os.statvfs(self._directory)
             over_quota = sum(sizes.values()) - self.quota_bytes
-            over_disk = to_come + SPARE_BYTES - disk.f_bavail * disk.f_frsize
+            over_disk = to_come - room(self._directory)
             if over_quota > 0 or over_disk > 0:
                 self._make_room(wanted, over_quota, over_disk)
             self._promised = promised
@@ -186,9 +183,7 @@ class ImageStore:
         chosen = to_remove(holdings, max(over_quota, over_disk))
         if chosen is None:
             left = wanted - max(over_quota, over_disk) + sum(one.octets for one in holdings if not one.needed)
-            limit = (
-                "the quota has" if over_quota >= over_disk else f"beside {SPARE_BYTES} to spare the disk has"
-            )
+            limit = "the quota has" if over_quota >= over_disk else "beside what it has to spare the disk has"
             raise DiskError(f"no room for an image of {wanted} octets or more: {limit} {max(left, 0)} for it")
         for one in chosen:
             self._remove(one.sha256)

@@ -46,7 +46,28 @@ def ended(gateway: RunningGateway, status: int) -> list[str]:
 # -- the disk -------------------------------------------------------------------------------------------------
 
 
-def test_a_state_partition_that_fills_up_stops_nothing_that_was_accepted(launch, box, tmp_path):
+def test_a_state_partition_that_something_else_fills_up_stops_nothing(launch, box, tmp_path):
+    home = tmp_path / "gateway"
+    home.mkdir()
+    there = box(tmpfs(home / "state", "48m"))
+    gateway = launch(meters=1, baud=38400, within=there.within)
+    meter = gateway.meters[0].history
+    digest = order(gateway, tmp_path)
+    eventually(lambda: meter.blocks.total() > 3, gateway.said)
+    fill(there.path(home / "state"))
+    eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
+    assert (meter.initiates, meter.activations) == (1, 1)
+    with Client(gateway.socket) as client:
+        accepted = client.ask("campaign.submit", update_all("second", digest))
+        assert accepted["status"] == "accepted"
+    gateway.wait_for("campaign second: succeeded")
+    assert "cannot be written" not in gateway.said()
+    room = os.statvfs(there.path(home / "state"))
+    assert room.f_bavail == 0
+    assert gateway.stop() == 0
+
+
+def test_a_small_state_partition_that_fills_up_stops_nothing_that_was_accepted(launch, box, tmp_path):
     home = tmp_path / "gateway"
     home.mkdir()
     there = box(tmpfs(home / "state"))
