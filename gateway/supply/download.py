@@ -11,6 +11,7 @@ import os
 import queue
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ _MARGIN_S = 30.0
 _THREAD = "fetch"
 _THREADS_LIMIT = 4
 """So many may wait for name servers that do not answer; then no other is begun."""
+_RESET = struct.pack("ii", 1, 0)
+"""Linger for no time: the connection is reset when it is closed (socket(7))."""
 _NOT_YET_VALID = 9
 """X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: the clock of a gateway without one of its own may not be set yet."""
 
@@ -78,6 +81,7 @@ class Download:
         self._patience = patience
         self._host = urlsplit(url).netloc
         self._queue: queue.Queue[Head | bytes | Exception | None] = queue.Queue(_PIECES_AHEAD)
+        self._ended = False
         self._left = threading.Event()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -97,6 +101,9 @@ class Download:
         with self._lock:
             if self._socket is not None:
                 with suppress(OSError):  # the server was quicker
+                    if not self._ended:
+                        # A server whose octets nobody took is to notice now, not when its probes are given up.
+                        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._socket.shutdown(socket.SHUT_RDWR)
                 self._socket.close()
                 self._socket = None
@@ -116,6 +123,7 @@ class Download:
             piece = self._next(self._patience.silence_s, "sent nothing more")
             waited_s += time.monotonic() - begin_s
             if piece is None:
+                self._ended = True
                 return
             assert isinstance(piece, bytes), "the head was taken before"
             octets += len(piece)
