@@ -8,11 +8,12 @@ see, what holds back canaries and waves, and what ends an order whose time has p
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.board import CONDUCTOR, Board
 from gateway.clock import Clock
 from gateway.errors import StateError
-from gateway.model import Campaign, StepReport
+from gateway.model import WAITS_FOR_IMAGE, Campaign, StepReport
 from gateway.plan.gate import expired, gate
 from gateway.plan.verdict import verdict
 from gateway.store import Store
@@ -49,6 +50,8 @@ class Conductor:
             if expired(campaign, now, clock_trusted=trusted):
                 self._store.expire_campaign(campaign.id)
                 return LOOK_AGAIN_S
+            if campaign.state in WAITS_FOR_IMAGE:
+                return _until(now, campaign.not_after)
             opening = gate(campaign, self._store.windows(), now, clock_trusted=trusted)
             found = verdict(campaign, self._store.jobs(campaign.id), opening, now, clock_trusted=trusted)
             self._store.conduct(
@@ -61,6 +64,10 @@ class Conductor:
             )
         except StateError:
             return SHORTEST_S  # it ended, or an operator was here, between the look and the word
-        moments = (opening.look_at, found.opens_at, campaign.not_after)
-        ahead = [(moment - now).total_seconds() for moment in moments if moment is not None and moment > now]
-        return min(max(SHORTEST_S, min(ahead, default=LOOK_AGAIN_S)), LOOK_AGAIN_S)
+        return _until(now, opening.look_at, found.opens_at, campaign.not_after)
+
+
+def _until(now: datetime, *moments: datetime | None) -> float:
+    """Seconds to the next of them, bounded."""
+    ahead = [(moment - now).total_seconds() for moment in moments if moment is not None and moment > now]
+    return min(max(SHORTEST_S, min(ahead, default=LOOK_AGAIN_S)), LOOK_AGAIN_S)

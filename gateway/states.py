@@ -35,7 +35,7 @@ JOB_GOES_TO: Mapping[JobState, frozenset[JobState]] = {
 
 ENDED = (_C.SUCCEEDED, _C.PARTIAL, _C.FAILED, _C.CANCELLED, _C.EXPIRED)
 _ENDS = frozenset(ENDED)
-_WITHOUT_IMAGE = frozenset({_C.FAILED, _C.CANCELLED})
+_WITHOUT_IMAGE = frozenset({_C.FAILED, _C.CANCELLED, _C.EXPIRED})
 
 CAMPAIGN_GOES_TO: Mapping[CampaignState, frozenset[CampaignState]] = {
     _C.ACCEPTED: _WITHOUT_IMAGE | {_C.FETCHING, _C.READY},

@@ -8,34 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 
 from gateway.board import SUPPLIER, Board
 from gateway.clock import Clock
 from gateway.errors import (
+    BusyError,
     DigestError,
     FirmwareError,
+    GatewayError,
     NotFoundError,
     PolicyError,
     SizeError,
     StateError,
     StoreError,
 )
-from gateway.model import Campaign, CampaignState, FirmwareSettings, Image, StepReport
+from gateway.model import (
+    WAITS_FOR_IMAGE,
+    Campaign,
+    CampaignState,
+    FirmwareSettings,
+    Image,
+    StepReport,
+)
 from gateway.store import Store
+from gateway.store.documents import fetch_progress
 from gateway.supply.answer import BusyServerError
+from gateway.supply.budget import ATTEMPTS, LONGEST_S, overspent, pause_s
 from gateway.supply.fetch import fetch as fetch_over_http
 from gateway.supply.images import ImageStore
 from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown
 
-TRIES = 5
-_RETRY_DELAYS_S = (5.0, 20.0, 80.0, 300.0)
-"""After the first, second, ... failed try."""
 _IDLE_S = 5.0
-"""How often the Store is asked without a bell; no retry is due sooner."""
-_LONGEST_FETCH_S = 6 * 3600.0
-"""A server that drips forever is given up; a few MB over a bad mobile link is not."""
+"""How often the Store is asked without a bell; the pauses between attempts are as coarse as this."""
 _LOOK_AT_CAMPAIGN_S = 0.5
-
+_TELL_EVERY_S = 1.0
+_RATE_AFTER_S = 2.0
+"""No speed is told before."""
 
 SOURCES: Mapping[str, Source] = {"https": fetch_over_http, "http": fetch_over_http}
 """By the scheme of the URL."""
@@ -53,6 +62,7 @@ class Supplier:
         board: Board,
         *,
         sources: Mapping[str, Source] = SOURCES,
+        random: Random | None = None,
     ) -> None:
         self._store = store
         self._images = images
@@ -60,6 +70,7 @@ class Supplier:
         self._clock = clock
         self._board = board
         self._sources = sources
+        self._random = random or Random()  # noqa: S311  # spreads attempts, keeps no secret
         self._stopping = False
 
     def step(self) -> StepReport:
@@ -84,16 +95,21 @@ class Supplier:
         self._settings = settings
 
     def _supply(self, campaign: Campaign) -> str:
+        watch = _CampaignWatch(
+            campaign, self._clock, self._board, wanted=lambda: not self._stopping and self._wanted(campaign)
+        )
         try:
-            image = self._stored(campaign) or self._fetched(campaign)
+            image = self._stored(campaign) or self._fetched(campaign, watch)
             self._store.image_ready(campaign, image)
-        except (FirmwareError, NotFoundError) as error:
-            return self._failed(campaign, error)
+        except (FirmwareError, NotFoundError, BusyError) as error:
+            return self._failed(watch, error)
+        finally:
+            watch.end()
         return f"{campaign.id} has its image of {image.size} octets"
 
     def _stored(self, campaign: Campaign) -> Image | None:
         try:
-            image = Image(campaign.sha256, len(self._images.read(campaign.sha256)))
+            image = self._images.check(campaign.sha256)
         except (NotFoundError, DigestError):
             if not campaign.url:
                 raise
@@ -102,61 +118,66 @@ class Supplier:
             raise SizeError(f"the image has {image.size} octets, ordered were {campaign.image_size}")
         return image
 
-    def _fetched(self, campaign: Campaign) -> Image:
+    def _fetched(self, campaign: Campaign, watch: Watch) -> Image:
         if campaign.state is not CampaignState.FETCHING:
             self._store.save_campaign(replace(campaign, state=CampaignState.FETCHING))
         source = self._sources.get(scheme_of(campaign.url))
         if source is None:
             raise PolicyError(f"{shown(campaign.url)!r} is not a URL that images come from")
         wanted = Wanted(campaign.url, campaign.sha256, campaign.image_size)
-        return source(wanted, self._images, settings=self._settings, watch=self._watch(campaign))
-
-    def _watch(self, campaign: Campaign) -> Watch:
-        return _CampaignWatch(
-            self._clock, beat=self._beat, wanted=lambda: not self._stopping and self._wanted(campaign)
-        )
+        return source(wanted, self._images, settings=self._settings, watch=watch)
 
     def _wanted(self, campaign: Campaign) -> bool:
         present = self._store.campaign(campaign.id)
-        return present is not None and present.state in {CampaignState.ACCEPTED, CampaignState.FETCHING}
+        return present is not None and present.state in WAITS_FOR_IMAGE
 
-    def _failed(self, campaign: Campaign, error: FirmwareError | NotFoundError) -> str:
-        if self._stopping:
-            return f"{campaign.id}: the fetch is left for the next start"
+    def _failed(self, watch: _CampaignWatch, error: GatewayError) -> str:
+        campaign = watch.reckoned()
         if not self._wanted(campaign):
             return f"{campaign.id} wants its image no more"
-        tries = campaign.fetch_tries + 1
-        if not error.retryable or tries >= TRIES:
-            self._store.fail_campaign(campaign, error.code, error.message)
-            return f"{campaign.id} failed: {error}"
-        delay_s = _RETRY_DELAYS_S[tries - 1]
-        if isinstance(error, BusyServerError):
-            delay_s = max(delay_s, error.retry_after_s)
+        if self._stopping:
+            self._store.save_campaign(replace(campaign, fetch_tries=watch.tries_before))
+            return f"{campaign.id}: the fetch is left for the next start"
+        asked_s = error.retry_after_s if isinstance(error, BusyServerError) else 0.0
+        delay_s = pause_s(campaign.fetch_tries, self._random.random(), asked_s=asked_s)
+        spent_s = campaign.fetch_spent_s + delay_s
+        over = overspent(campaign.fetch_tries, spent_s, campaign.fetch_octets, size=watch.size)
+        if over or not error.retryable:
+            message = f"{error.message}; given up, for {over}" if error.retryable else error.message
+            self._store.fail_campaign(campaign, error.code, message)
+            return f"{campaign.id} failed: {message}"
         self._store.save_campaign(
             replace(
                 campaign,
-                state=CampaignState.FETCHING,
                 code=error.code,
                 message=error.message,
-                fetch_tries=tries,
+                fetch_spent_s=spent_s,
                 fetch_next_try_at=self._clock.now() + timedelta(seconds=delay_s),
             )
         )
-        return f"{campaign.id}: try {tries} of {TRIES} failed, the next in {delay_s:.0f} s: {error}"
+        tries = f"{campaign.fetch_tries} of {ATTEMPTS} failed in a row"
+        return f"{campaign.id}: {tries}, the next in {delay_s:.0f} s: {error}"
 
     def _beat(self) -> None:
         self._board.beat(SUPPLIER, self._clock.monotonic())
 
 
 class _CampaignWatch:
-    """Is the image of a campaign still wanted? Whoever asks shows that it is alive."""
+    """One attempt to get the image of a campaign: whether it is wanted still, how far it is, and what it costs. Whoever
+    asks shows that it is alive."""
 
-    def __init__(self, clock: Clock, *, beat: Callable[[], None], wanted: Callable[[], bool]) -> None:
+    def __init__(self, campaign: Campaign, clock: Clock, board: Board, *, wanted: Callable[[], bool]) -> None:
+        self._campaign = campaign
         self._clock = clock
-        self._beat = beat
+        self._board = board
         self._wanted = wanted
-        self._looked_at_s = clock.monotonic()
-        self._deadline_s = self._looked_at_s + _LONGEST_FETCH_S
+        self._began_at_s = self._looked_at_s = self._told_at_s = clock.monotonic()
+        self._deadline_s = self._began_at_s + LONGEST_S - campaign.fetch_spent_s
+        self._octets = 0
+        self._done = campaign.fetch_done
+        self.tries_before = campaign.fetch_tries
+        self.size = campaign.image_size
+        """As ordered, or else as the source says."""
 
     def stop(self) -> bool:
         now_s = self._clock.monotonic()
@@ -165,8 +186,38 @@ class _CampaignWatch:
         if now_s - self._looked_at_s < _LOOK_AT_CAMPAIGN_S:
             return False
         self._looked_at_s = now_s
-        self._beat()
+        self._board.beat(SUPPLIER, now_s)
         return not self._wanted()
 
     def came(self, octets: int, done: int, total: int | None) -> None:
-        """Nobody asks yet."""
+        """On the Board, now and then."""
+        self._octets += octets
+        self._done, self.size = done, total or self.size
+        now_s = self._clock.monotonic()
+        if now_s - self._told_at_s >= _TELL_EVERY_S:
+            self._told_at_s = now_s
+            self._board.post(self._key, fetch_progress(self._done, self.size, self._per_s(now_s)))
+
+    def reckoned(self) -> Campaign:
+        """The campaign with what this attempt cost, had it failed just now."""
+        before = self._campaign
+        brought = self._octets > 0 and self._done > before.fetch_done
+        return replace(
+            before,
+            state=CampaignState.FETCHING,
+            fetch_tries=1 if brought else before.fetch_tries + 1,
+            fetch_spent_s=before.fetch_spent_s + self._clock.monotonic() - self._began_at_s,
+            fetch_octets=before.fetch_octets + self._octets,
+            fetch_done=self._done,
+        )
+
+    def end(self) -> None:
+        self._board.drop(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return "fetch", self._campaign.id
+
+    def _per_s(self, now_s: float) -> float:
+        elapsed_s = now_s - self._began_at_s
+        return self._octets / elapsed_s if elapsed_s >= _RATE_AFTER_S else 0.0

@@ -15,7 +15,7 @@ from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, duration, safe, say_json, table
-from gateway.cli.watch import job_sentence, watch_campaign
+from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
 from gateway.cli.windows import moment, state_of, waits_for
 from gateway.model import ActivateWhen
 
@@ -180,8 +180,7 @@ def show(desk: Desk, campaign_id: str) -> None:
 def _campaign_text(one: Document, jobs: list[Document]) -> str:
     facts = [
         ("campaign", one["campaign_id"]),
-        ("state", state_of(one)),
-        ("waits", waits_for(one) if one["paused"] else ""),
+        ("state", campaign_sentence(one)),
         ("meters", counts(one["counts"])),
         ("image", f"{one['image']['sha256']} ({one['image']['size'] or '?'} bytes)"),
         ("from", one["image"]["url"] or "stored here"),

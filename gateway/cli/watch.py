@@ -17,7 +17,7 @@ import click
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, differences, duration, safe, say_json
-from gateway.cli.windows import state_of, waits_for
+from gateway.cli.windows import moment, state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
 
 _LOOK_EVERY_S = 0.5
@@ -127,7 +127,11 @@ class JsonLines:
         self._last: object = None
 
     def show(self, campaign: Document, jobs: list[Document]) -> None:
-        said = (campaign["rev"], [(job["rev"], job["state"], job["blocks_done"]) for job in jobs])
+        said = (
+            campaign["rev"],
+            campaign["fetch"],
+            [(job["rev"], job["state"], job["blocks_done"]) for job in jobs],
+        )
         if said != self._last:
             self._last = said
             say_json({"campaign": campaign, "jobs": jobs})
@@ -143,9 +147,8 @@ class Lines:
     def show(self, campaign: Document, jobs: list[Document]) -> None:
         name = f"campaign {campaign['campaign_id']}"
         if campaign["state"] not in _ENDED:
-            told = (campaign["state"], campaign["paused"], campaign["opens_at"])
-            words = [state_of(campaign), waits_for(campaign) if campaign["paused"] else ""]
-            self._say_once(name, told, f"{name}: {', '.join(filter(None, words))}")
+            waits = (campaign["state"], campaign["paused"], campaign["opens_at"])
+            self._say_once(name, (waits, _fetched(campaign)), f"{name}: {campaign_sentence(campaign)}")
         for job in jobs:
             tenth = _percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
             told = (job["state"], tenth, job["code"])
@@ -159,6 +162,36 @@ class Lines:
         if self._last.get(what) != told:
             self._last[what] = told
             self._say(safe(sentence))
+
+
+def _fetched(campaign: Document) -> object:
+    """What of a fetch deserves a line: every tenth of the image, and an attempt that failed."""
+    fetch = campaign["fetch"]
+    return fetch and (_percent(fetch, "bytes") // _LINE_EVERY_PERCENT, fetch["next_try_at"])
+
+
+def campaign_sentence(campaign: Document) -> str:
+    """Its state in a few words, and what it waits for: `fetching 40 %, 2.1 of 5.2 MiB, 98 KiB/s, 33 s to go`."""
+    words = [state_of(campaign)]
+    if campaign["paused"]:
+        words.append(waits_for(campaign))
+    if (fetch := campaign["fetch"]) and campaign["state"] == CampaignState.FETCHING:
+        words[0] += f" {_percent(fetch, 'bytes')} %" if fetch["bytes_total"] else ""
+        words.append(_octets(fetch))
+        words += [f"{fetch['bytes_per_s'] / 1024:.0f} KiB/s"] if fetch["bytes_per_s"] else []
+        words += _to_go(fetch)
+        if fetch["next_try_at"]:
+            words.append(
+                f"{campaign['code']}: {campaign['message']}, tried again at {moment(fetch['next_try_at'])}"
+            )
+    return ", ".join(filter(None, words))
+
+
+def _octets(fetch: Document) -> str:
+    here = fetch["bytes_done"] / 2**20
+    return (
+        f"{here:.1f} of {fetch['bytes_total'] / 2**20:.1f} MiB" if fetch["bytes_total"] else f"{here:.1f} MiB"
+    )
 
 
 def job_sentence(job: Document) -> str:
@@ -183,14 +216,16 @@ def _speed(job: Document) -> list[str]:
     words = []
     if job.get("rate_bps"):
         words.append(f"{job['rate_bps']:.0f} B/s")
-    if job.get("eta_s") is not None:
-        words.append(f"{duration(job['eta_s'])} to go")
-    return words
+    return words + _to_go(job)
 
 
-def _percent(job: Document) -> int:
-    total = job["blocks_total"]
-    return int(100 * job["blocks_done"] / total) if total else 0
+def _to_go(document: Document) -> list[str]:
+    return [] if document.get("eta_s") is None else [f"{duration(document['eta_s'])} to go"]
+
+
+def _percent(document: Document, what: str = "blocks") -> int:
+    total = document[f"{what}_total"]
+    return int(100 * document[f"{what}_done"] / total) if total else 0
 
 
 @contextlib.contextmanager
@@ -210,11 +245,11 @@ def _bars() -> Iterator[View]:
 
         class Bars:
             def show(self, campaign: Document, jobs: list[Document]) -> None:
-                ended = sum(job["state"] in _ENDED_JOB for job in jobs)
-                words = f"{state_of(campaign)}, {counts(campaign['counts'])}"
-                if campaign["paused"]:
-                    words += f", {waits_for(campaign)}"
-                bar(campaign["campaign_id"], ended, len(jobs), words, visible=True)
+                done, total = sum(job["state"] in _ENDED_JOB for job in jobs), len(jobs)
+                words = f"{campaign_sentence(campaign)}, {counts(campaign['counts'])}"
+                if (fetch := campaign["fetch"]) and fetch["bytes_total"]:
+                    done, total = fetch["bytes_done"], fetch["bytes_total"]
+                bar(campaign["campaign_id"], done, total, words, visible=True)
                 for job in jobs:
                     at_work = job["state"] not in _ENDED_JOB and job["state"] != JobState.QUEUED
                     done = job["state"] == JobState.UPDATED

@@ -289,6 +289,8 @@ class Verbs:
             for job in self._store.jobs(name)
         ]
         snapshot = campaign_document(campaign, self._store.job_counts(name), ts=now)
+        if snapshot["fetch"]:
+            snapshot["fetch"] |= self._board.values("fetch").get(("fetch", name), {})
         return _done(command, {"campaign": snapshot, "jobs": jobs})
 
     def campaign_list(self, command: Command, _descriptor: int | None) -> Reply:

@@ -34,6 +34,7 @@ from gateway.model.jobs import (
 from gateway.model.orders import (
     DEFAULT_PRIORITY,
     TERMINAL_CAMPAIGN,
+    WAITS_FOR_IMAGE,
     ActivateWhen,
     Campaign,
     CampaignState,
@@ -58,6 +59,7 @@ __all__ = [
     "DEFAULT_PRIORITY",
     "TERMINAL_CAMPAIGN",
     "TERMINAL_JOB",
+    "WAITS_FOR_IMAGE",
     "A7Policy",
     "ActivateWhen",
     "Alarm",

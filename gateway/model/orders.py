@@ -51,6 +51,7 @@ TERMINAL_CAMPAIGN = frozenset({
     CampaignState.SUCCEEDED, CampaignState.PARTIAL, CampaignState.FAILED, CampaignState.CANCELLED,
     CampaignState.EXPIRED,
 })  # fmt: skip
+WAITS_FOR_IMAGE = frozenset({CampaignState.ACCEPTED, CampaignState.FETCHING})
 DEFAULT_PRIORITY = 5
 
 
@@ -123,7 +124,14 @@ class Campaign:
     message: str = ""
     rev: int = 1
     fetch_tries: int = 0
+    """Attempts to get the image that failed in a row and brought nothing new."""
     fetch_next_try_at: datetime | None = None
+    fetch_spent_s: float = 0.0
+    """So long all attempts took, and the pauses between them."""
+    fetch_octets: int = 0
+    """So many came over the network in all attempts."""
+    fetch_done: int = 0
+    """So many octets of the image were here at the end of the last attempt."""
     finished_at: datetime | None = None
 
 

@@ -17,6 +17,7 @@ from gateway.errors import BusyError, Code, ConflictError, NotFoundError, StateE
 from gateway.model import (
     TERMINAL_CAMPAIGN,
     TERMINAL_JOB,
+    WAITS_FOR_IMAGE,
     Campaign,
     CampaignState,
     Command,
@@ -35,8 +36,6 @@ from gateway.store.telling import GATEWAY
 
 _AT_REST = frozenset({JobState.QUEUED, JobState.WAITING})
 _GOOD = frozenset({JobState.UPDATED, JobState.SKIPPED})
-
-_WANTS_IMAGE = (CampaignState.ACCEPTED, CampaignState.FETCHING)
 
 
 class Campaigns(Jobs):
@@ -140,7 +139,7 @@ class Campaigns(Jobs):
             "SELECT * FROM campaigns WHERE finished_at IS NULL AND state IN (?, ?)"
             " AND (fetch_next_try_at IS NULL OR fetch_next_try_at <= ? OR fetch_next_try_at > ?)"
             " ORDER BY number LIMIT 1",
-            *_WANTS_IMAGE,
+            *WAITS_FOR_IMAGE,
             moment_text(now),
             moment_text(now + LONGEST_PAUSE),
         )
@@ -151,7 +150,7 @@ class Campaigns(Jobs):
         row = self._row(
             "SELECT min(coalesce(fetch_next_try_at, created_at)) AS at FROM campaigns"
             " WHERE finished_at IS NULL AND state IN (?, ?)",
-            *_WANTS_IMAGE,
+            *WAITS_FOR_IMAGE,
         )
         return datetime.fromisoformat(row["at"]) if row and row["at"] else None
 
@@ -176,7 +175,7 @@ class Campaigns(Jobs):
         )
         with self._transaction() as database:
             stored = self._open_campaign(campaign.id)
-            if stored.state not in _WANTS_IMAGE:
+            if stored.state not in WAITS_FOR_IMAGE:
                 raise StateError(f"campaign {campaign.id} is {stored.state}, it wants no image")
             self._ring(self.jobs(campaign.id))
             return self._write_campaign(database, ready)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from gateway.board import CONDUCTOR
 from gateway.errors import Code, StateError
 from gateway.model import (
+    WAITS_FOR_IMAGE,
     ActivateWhen,
     Campaign,
     CampaignState,
@@ -26,6 +27,7 @@ from gateway.store.holds import Holds
 from gateway.store.rows import insert
 
 _CONDUCTED = (CampaignState.READY, CampaignState.RUNNING, CampaignState.PAUSED)
+_EXPIRES = WAITS_FOR_IMAGE.union(_CONDUCTED)
 
 
 class Conducting(Holds):
@@ -69,8 +71,8 @@ class Conducting(Holds):
     # -- the conductor's side ---------------------------------------------------------------------------------
 
     def conducted(self) -> list[Campaign]:
-        """Open campaigns whose image is there and which nobody cancels, oldest first."""
-        return [campaign for campaign in self.open_campaigns() if campaign.state in _CONDUCTED]
+        """Open campaigns which nobody cancels, oldest first."""
+        return [campaign for campaign in self.open_campaigns() if campaign.state in _EXPIRES]
 
     def conduct(
         self,
@@ -99,7 +101,7 @@ class Conducting(Holds):
     def expire_campaign(self, campaign_id: str) -> Campaign:
         """Its time is over: what was not activated is cancelled; what was is let to its end. Raises StateError."""
         with self._transaction() as database:
-            campaign = self._conducted_campaign(campaign_id)
+            campaign = self._campaign_in(_EXPIRES, campaign_id)
             over = f"its time was over at {time_text(campaign.not_after)}"
             return self._stop(database, campaign, code=Code.W_EXPIRED, message=over)
 
@@ -188,8 +190,11 @@ class Conducting(Holds):
             return self._accept(database, command, Reply(command.cmd_id, ReplyStatus.DONE, data=data))
 
     def _conducted_campaign(self, campaign_id: str) -> Campaign:
+        return self._campaign_in(_CONDUCTED, campaign_id)
+
+    def _campaign_in(self, states: Collection[CampaignState], campaign_id: str) -> Campaign:
         campaign = self._open_campaign(campaign_id)
-        if campaign.state not in _CONDUCTED:
+        if campaign.state not in states:
             raise StateError(f"campaign {campaign_id} is {campaign.state}")
         return campaign
 

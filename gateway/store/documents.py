@@ -15,6 +15,7 @@ from typing import Any
 from gateway.errors import ADVICE, Code
 from gateway.identifiers import identifier_text
 from gateway.model import (
+    WAITS_FOR_IMAGE,
     Alarm,
     AlarmKind,
     Campaign,
@@ -71,6 +72,16 @@ def reply_from(document: Mapping[str, Any]) -> Reply:
     )
 
 
+def fetch_progress(done: int, total: int | None, per_s: float = 0.0) -> Document:
+    """How far an image is: so many octets are here; 0 octets a second: nobody knows."""
+    return {
+        "bytes_done": done,
+        "bytes_total": total,
+        "bytes_per_s": round(per_s) if per_s else None,
+        "eta_s": round((total - done) / per_s) if total is not None and per_s else None,
+    }
+
+
 def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts: datetime) -> Document:
     """The snapshot of a campaign; `counts` says how many of its jobs are in which state."""
     return {
@@ -86,6 +97,7 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
             "manifest": campaign.manifest or None,
             "signed_by": list(campaign.signed_by),
         },
+        "fetch": _fetch(campaign, ts) if campaign.state in WAITS_FOR_IMAGE else None,
         "identifier": identifier_text(campaign.identifier),
         "expect_version": campaign.expect_version,
         "delivery": campaign.delivery.value,
@@ -112,6 +124,16 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "finished_at": time_text(campaign.finished_at),
         "rev": campaign.rev,
         "ts": time_text(ts),
+    }
+
+
+def _fetch(campaign: Campaign, ts: datetime) -> Document:
+    """How far the image was at the end of the last attempt, and when the next one is."""
+    next_at = campaign.fetch_next_try_at
+    return {
+        **fetch_progress(campaign.fetch_done, campaign.image_size),
+        "tries": campaign.fetch_tries,
+        "next_try_at": time_text(next_at if next_at and next_at > ts else None),
     }
 
 

@@ -28,3 +28,8 @@ CREATE TABLE floors (
   profile TEXT PRIMARY KEY,
   sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What the attempts to get the image of a campaign cost so far, and how far they got.
+ALTER TABLE campaigns ADD COLUMN fetch_spent_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE campaigns ADD COLUMN fetch_octets INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE campaigns ADD COLUMN fetch_done INTEGER NOT NULL DEFAULT 0;

@@ -290,7 +290,8 @@ class Uplink:
                 self._queue.append(self._about())
         self._send_queue()
         self._send_rows()
-        for message in self._progress.due(self._board.values("progress"), self._clock):
+        latest = {**self._board.values("progress"), **self._board.values("fetch")}
+        for message in self._progress.due(latest, self._clock):
             self._broker.publish(message)
 
     def _send_queue(self) -> None:
