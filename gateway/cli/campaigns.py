@@ -14,6 +14,7 @@ from gateway.cli.client import Client, Document
 from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
+from gateway.cli.serve import serve
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
 from gateway.cli.windows import moment, state_of, waits_for
@@ -28,6 +29,9 @@ _ID_LIMIT = 64
 @click.group()
 def image() -> None:
     """Images that the gateway keeps."""
+
+
+image.add_command(serve)
 
 
 @image.command("add")

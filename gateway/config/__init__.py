@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.config.files import DEFAULT_FILE, read_keys, read_settings
+from gateway.config.mqtt import read_broker
 from gateway.config.reload import ReloadPlan, plan_reload
 from gateway.config.sections import VERBS, build
 from gateway.config.table import Mistakes, Table
@@ -23,8 +24,8 @@ from gateway.errors import ConfigError
 from gateway.model import Config, GatewaySettings
 
 __all__ = [
-    "DEFAULT_FILE", "VERBS", "ReloadPlan", "control_socket", "is_loopback", "load", "plan_reload", "read_duration_s",
-    "read_window",
+    "DEFAULT_FILE", "VERBS", "ReloadPlan", "control_socket", "is_loopback", "load", "plan_reload", "read_broker",
+    "read_duration_s", "read_window",
 ]  # fmt: skip
 
 

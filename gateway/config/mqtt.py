@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.config import values as v
 from gateway.config.files import credential
-from gateway.config.table import Table
+from gateway.config.table import Mistakes, Table, annotate
+from gateway.errors import ConfigError
 from gateway.model import MqttSettings
 
 PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105 (its name)
@@ -45,6 +47,16 @@ def read_mqtt(table: Table) -> MqttSettings:
     if "password_file" in table and not settings.username:
         table.wrong("username", "a user name, because there is a password_file")
     table.finish()
+    return settings
+
+
+def read_broker(**options: Any) -> MqttSettings:
+    """The same keys as options of a command, those that were given. Raises ConfigError with every mistake."""
+    mistakes = Mistakes()
+    given = {key: value for key, value in options.items() if value}
+    settings = read_mqtt(Table(annotate(given, Path("command line")), "", mistakes))
+    if mistakes.lines:
+        raise ConfigError(tuple(mistakes.lines))
     return settings
 
 

@@ -33,7 +33,7 @@ _SMALLEST_WINDOW = 2
 """Blocks."""
 _BITMAP_OCTETS = 256
 """So far a `get` looks ahead: 2048 blocks, 32 MiB of them."""
-_FIRST_TIMEOUT_S = 10.0
+_FIRST_TIMEOUT_S = 5.0
 _SHORTEST_TIMEOUT_S = 0.3
 _LONGEST_TIMEOUT_S = 30.0
 """16 KiB in this time are 546 octets/s; and who begins to serve is asked within it."""

@@ -39,6 +39,9 @@ class BlockServer:
         goes."""
         self.sha256 = hashlib.sha256(image).hexdigest()
         self.offer = Offer(len(image))
+        self.failed_tries = 0
+        """To connect, in a row, and why the last one failed."""
+        self.trouble = ""
         self._image = image
         self._root = root
         self._gateways = gateways
@@ -71,8 +74,11 @@ class BlockServer:
                 case Up(max_packet_size):
                     self._largest_packet = max_packet_size
                     self._told.clear()
+                    self.failed_tries = 0
                 case Down(reason):
                     self.offer.forget()
+                    self.failed_tries += 1
+                    self.trouble = reason
                     self._tell(f"no connection to the broker: {reason}")
         news, self._news = self._news, []
         return news

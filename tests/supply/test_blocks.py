@@ -388,7 +388,7 @@ def test_after_silence_little_is_asked_for_and_ever_more_seldom_until_something_
             assert get.granted() == [0, 1, 2, 3][: get.credit]
             assert get.bitmap == first.bitmap
             asked_at.append((desk.now_s - start_s, get.credit))
-    assert asked_at == [(10.0, 4), (30.0, 2), (60.0, 2), (90.0, 2), (120.0, 2)]
+    assert asked_at == [(5.0, 4), (15.0, 2), (35.0, 2), (65.0, 2), (95.0, 2)]
     assert desk.now_s - start_s == pytest.approx(SILENCE_S, abs=1.0)
 
 
