@@ -14,7 +14,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          transfer/   PURE: what next? next_step(goal, seen) -> Step
          plan/       PURE: when, and who? windows, gates, turns
          config/     TOML -> the model, every mistake at once              store/    SQLite: one method, one transaction
-         supply/     fetch over HTTP, images kept by their digest, manifests and who signed them
+         supply/     fetch over HTTP or MQTT, images kept by their digest, manifests and who signed them
      1   errors.py   one tree, stable codes, advice                         model/     the nouns
          clock.py    time, as it is given                                   board.py  latest values and bells
          states.py   which state leads to which                             durable.py files that outlast a power cut

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urljoin, urlsplit
 
-from gateway.errors import DigestError, HttpError, NetError, PolicyError, SizeError
+from gateway.errors import HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image
 from gateway.supply.answer import AllHere, Asked, AskForAll, Body, Moved, RangeError, read_answer
 from gateway.supply.download import Access, Download, Patience
+from gateway.supply.finish import finish
 from gateway.supply.images import ImageStore
 from gateway.supply.intake import Intake
 from gateway.supply.source import Wanted, Watch, check_url, is_loopback, shown
@@ -32,12 +33,6 @@ _ANSWERS_LIMIT = 100
 _REDIRECTS_LIMIT = 5
 # The note of the intake.
 _ETAG, _FROM, _NO_PARTS = "etag", "from", "no-parts"
-
-
-class DoubtfulDigestError(DigestError):
-    """The digest is wrong, and the octets came in several answers, or in one whose end nobody could tell."""
-
-    retryable = True
 
 
 def fetch(
@@ -74,17 +69,17 @@ class _Attempt:
         pieced = bool(intake.spans)
         for _ in range(_ANSWERS_LIMIT):
             if intake.spans == ((0, intake.size),):
-                return _finish(intake, doubtful=pieced)
+                return finish(intake, doubtful=pieced)
             asked = _to_ask(intake, self.wanted)
             with self._answered(intake, asked) as (download, answer):
                 match answer:
                     case Body():
                         pieced &= not answer.anew
                         if self._receive(intake, answer, download):
-                            return _finish(intake, doubtful=pieced or not answer.framed)
+                            return finish(intake, doubtful=pieced or not answer.framed)
                         pieced = True
                     case AllHere():
-                        return _finish(intake, doubtful=True)
+                        return finish(intake, doubtful=True)
                     case AskForAll():
                         intake.begin_anew()
                         pieced = False
@@ -182,17 +177,6 @@ def _ended(intake: Intake, body: Body, place: int, host: str) -> bool:
     if body.start == 0:
         raise SizeError(f"the image has {place} octets, ordered were {intake.size}")
     return False
-
-
-def _finish(intake: Intake, *, doubtful: bool) -> Image:
-    try:
-        return intake.finish()
-    except DigestError as error:
-        if doubtful:
-            raise DoubtfulDigestError(
-                f"{error.message}; it is fetched once more, from the beginning"
-            ) from error
-        raise
 
 
 # -- how the server is reached --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from gateway.errors import NetError, SizeError
 from gateway.model import FirmwareSettings, Image
 from gateway.supply.block_get import Get
 from gateway.supply.blocks import SILENCE_S, Pull
+from gateway.supply.finish import finish
 from gateway.supply.images import ImageStore
 from gateway.supply.intake import Intake, Span
 from gateway.supply.source import MQTT_URL, Wanted, Watch
@@ -68,18 +69,19 @@ class BlockPull:
     def __call__(
         self, wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch
     ) -> Image:
-        """Raises NetError (nothing useful came for SILENCE_S, or stopped), SizeError and DigestError (of an order
-        without a size; the same block wrong again and again), and what the intake raises."""
+        """Raises NetError (nothing useful came for SILENCE_S, or stopped), SizeError (an order without a size, a block
+        of the wrong length again and again), DigestError (a block, or the image), and what the intake raises."""
         if wanted.size is None:
             raise SizeError(f"{MQTT_URL} needs the size of the image in its order")
         with images.intake(wanted.sha256, wanted.size) as intake:
+            resumed = bool(intake.spans)
             if intake.spans == ((0, wanted.size),):
-                return intake.finish()
+                return finish(intake, doubtful=True)
             pull = Pull(wanted.size, wanted.digests, now_s=self._clock.monotonic())
             self._blocks.open(wanted.sha256)
             try:
                 self._receive(pull, _Keeper(intake, self._clock, watch, wanted.size), watch)
-                image = intake.finish()
+                image = finish(intake, doubtful=resumed)
                 self._blocks.ask(pull.nothing_missing())
                 return image
             finally:

@@ -14,9 +14,7 @@ import pytest
 from support.block_fetch import BLOCK, Fetching, made_up
 from support.broker import Mosquitto, password_file
 from support.head_end import HeadEnd
-from support.patience import PATIENCE_S, eventually
-from support.running import NEW, RunningGateway
-from support.uplinked import command
+from support.patience import PATIENCE_S
 
 from gateway.cli import main
 from gateway.cli.root import Exit
@@ -193,31 +191,3 @@ def test_an_empty_file_is_no_image(tmp_path: Path, capsys: pytest.CaptureFixture
         == Exit.FAILED
     )
     assert "F_SIZE" in capsys.readouterr().err
-
-
-def test_a_meter_is_updated_with_an_image_that_came_over_the_broker(
-    serve: Serve, mosquitto: Mosquitto, tmp_path: Path
-) -> None:
-    """The whole way: nothing but the broker leads to the gateway."""
-    sections = {"gateway": {"id": "gw-far"}, "mqtt": {"url": mosquitto.url}}
-    (tmp_path / "gateway").mkdir()
-    gateway = RunningGateway(tmp_path / "gateway", meters=1, sections=sections)
-    try:
-        offer = json.loads((served := serve("--gateway", "gw-far", "--json").hears()).first)
-        with HeadEnd(mosquitto.port, "mgw/v1/gw-far/#") as head_end:
-            gateway.start()
-            eventually(lambda: any(one.document["online"] for one in head_end.heard("mgw/v1/gw-far/state")))
-            image = {"sha256": offer["sha256"], "url": "mqtt:", "size": offer["size"]}
-            args = {
-                "campaign_id": "fw-1", "image": image, "identifier": "FW", "expect_version": NEW, "targets": "all",
-            }  # fmt: skip
-            head_end.publish("mgw/v1/gw-far/cmd/campaign.submit", json.dumps(command(args=args)).encode())
-            topic = "mgw/v1/gw-far/campaign/fw-1"
-            eventually(lambda: any(one.document["state"] == "succeeded" for one in head_end.heard(topic)))
-            assert served.wait() == Exit.DONE
-            fetched = [one for one in head_end.heard() if "/image/" in one.topic]
-            assert {one.topic.split("/")[5] for one in fetched} == {"get", "block"}
-            job = head_end.heard(f"{topic}/job/MTR0001")[-1].document
-            assert (job["state"], job["version_after"]) == ("updated", NEW)
-    finally:
-        gateway.close()

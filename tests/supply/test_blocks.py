@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +109,15 @@ def test_a_get_is_the_document_of_the_contract() -> None:
 )  # fmt: skip
 def test_which_blocks_a_get_grants(first: int, bitmap: bytes, credit: int, granted: list[int]) -> None:
     assert Get(16 * 100, 100, first, bitmap, credit).granted() == granted
+
+
+def test_the_page_for_whoever_writes_a_head_end_has_an_example_that_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mqtt-images.md").read_text("utf-8")
+    [example] = re.findall(r'^{"size".*}$', page, flags=re.MULTILINE)
+    get = Get.decode(example.encode())
+    assert "`10111100`: blocks 5, 7, 8, 9 and 10 are missing, and 5, 7, 8 and 9 are to be sent" in page
+    assert replace(get, credit=99).granted() == [5, 7, 8, 9, 10]
+    assert get.granted() == [5, 7, 8, 9]
 
 
 GOOD = {"size": 1000, "block": 100, "from": 0, "bitmap": "gA==", "credit": 8}

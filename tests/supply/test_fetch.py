@@ -16,7 +16,8 @@ from support.patience import PATIENCE_S
 from gateway.errors import DigestError, DiskError, FirmwareError, HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image, Trust
 from gateway.supply.answer import BusyServerError
-from gateway.supply.fetch import DoubtfulDigestError, fetch
+from gateway.supply.fetch import fetch
+from gateway.supply.finish import DoubtfulDigestError
 from gateway.supply.images import ImageStore
 from gateway.supply.source import Wanted, check_url
 

@@ -15,7 +15,8 @@ from support.http_server import Behaviour, Exchange, ImageServer
 from gateway.errors import DigestError, FirmwareError, HttpError, NetError
 from gateway.model import FirmwareSettings, Image, Trust
 from gateway.supply.answer import RangeError
-from gateway.supply.fetch import DoubtfulDigestError, fetch
+from gateway.supply.fetch import fetch
+from gateway.supply.finish import DoubtfulDigestError
 from gateway.supply.images import ImageStore
 from gateway.supply.source import Wanted
 
