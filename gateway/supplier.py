@@ -37,6 +37,7 @@ from gateway.supply.answer import BusyServerError
 from gateway.supply.budget import ATTEMPTS, LONGEST_S, overspent, pause_s
 from gateway.supply.fetch import fetch as fetch_over_http
 from gateway.supply.images import ImageStore
+from gateway.supply.manifest import block_digests
 from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown
 
 _IDLE_S = 5.0
@@ -124,7 +125,9 @@ class Supplier:
         source = self._sources.get(scheme_of(campaign.url))
         if source is None:
             raise PolicyError(f"{shown(campaign.url)!r} is not a URL that images come from")
-        wanted = Wanted(campaign.url, campaign.sha256, campaign.image_size)
+        envelope = self._store.manifest(campaign.manifest) if campaign.manifest else None
+        digests = block_digests(envelope) if envelope else None
+        wanted = Wanted(campaign.url, campaign.sha256, campaign.image_size, digests)
         return source(wanted, self._images, settings=self._settings, watch=watch)
 
     def _wanted(self, campaign: Campaign) -> bool:

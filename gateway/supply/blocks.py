@@ -19,11 +19,9 @@ from gateway.supply.intake import Span
 from gateway.supply.source import BlockDigests
 
 BLOCK_BYTES = 16 * 1024
-"""Where neither the broker nor a manifest wants another one: small enough to be lost, large enough that headers weigh
-nothing."""
-LARGEST_BLOCK_BYTES = 64 * 1024
-"""Of blocks as they travel. One that a manifest has a digest of may be larger, and comes in pieces."""
-LARGEST_DIGEST_BLOCK_BYTES = 1 << 20
+"""As blocks travel, where neither the broker nor a manifest wants smaller ones: small enough to be lost, large enough
+that headers weigh nothing."""
+LARGEST_DIGEST_BLOCK_BYTES = 2 << 20
 """Pieces wait in memory for the others under their digest; digests of larger blocks are not used."""
 SILENCE_S = 120.0
 """Without one useful block for so long, a try is over; whether there is another one is the supplier's affair."""
@@ -185,14 +183,14 @@ class Pull:
 
     def _best_block(self, room_octets: int) -> int:
         """The largest that fits; where blocks have digests, one of which these hold a whole number."""
-        limit = min(room_octets, LARGEST_BLOCK_BYTES)
         if self._digests:
             whole = self._digests.block_bytes
-            for pieces in range(block_count(whole, limit), whole // _SMALLEST_BLOCK_BYTES + 2):
+            fewest = block_count(whole, min(room_octets, BLOCK_BYTES))
+            for pieces in range(fewest, whole // _SMALLEST_BLOCK_BYTES + 2):
                 if whole % pieces == 0:
                     return whole // pieces
         size = BLOCK_BYTES
-        while size > limit:
+        while size > room_octets:
             size //= 2
         return size
 

@@ -20,6 +20,7 @@ from gateway.identifiers import identifier_octets, identifier_text
 from gateway.model import Manifest
 from gateway.signing import Envelope, envelope_document, read_envelope
 from gateway.strict_json import hold, read_json
+from gateway.supply.source import BlockDigests
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -92,6 +93,12 @@ def blocks_of(image: Path) -> tuple[int, tuple[str, ...]]:
     while block_bytes * _MOST_BLOCKS < image.stat().st_size:
         block_bytes *= 2
     return block_bytes, tuple(hashlib.sha256(block).hexdigest() for block in _pieces(image, block_bytes))
+
+
+def block_digests(envelope: str) -> BlockDigests | None:
+    """What the manifest in an envelope that was believed before says of blocks, if anything."""
+    manifest = read_manifest(envelope_of(envelope).payload)
+    return BlockDigests(manifest.block_bytes, manifest.block_sha256) if manifest.block_bytes else None
 
 
 def envelope_text(envelope: Envelope) -> str:
