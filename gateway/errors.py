@@ -62,7 +62,8 @@ ADVICE: dict[Code, str] = {
     Code.E_CLOCK: "The gateway's clock is not synchronised: see `status`, restore time synchronisation.",
     Code.E_MACHINE: "This state was copied from another machine. If that one is out of service for good: stop the "
     "service, `meter-gateway state adopt`, start it. If not: give this one a state of its own (docs/recovery.md).",
-    Code.F_NET: "The image server was not reached: check name, route and firewall, then submit again.",
+    Code.F_NET: "The image server was not reached or not believed: check name, route, firewall and "
+    "certificates, then submit again.",
     Code.F_HTTP: "The image server refused: check the URL and its access rights.",
     Code.F_SIZE: "The image is empty, too big, or not of the size that was ordered: check the file and the order.",
     Code.F_DIGEST: "The bytes are not those that were ordered: check the file on the server and its SHA-256.",

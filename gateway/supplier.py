@@ -189,17 +189,14 @@ class _CampaignWatch:
         if now_s - self._looked_at_s < _LOOK_AT_CAMPAIGN_S:
             return False
         self._looked_at_s = now_s
+        self._tell(now_s)
         self._board.beat(SUPPLIER, now_s)
         return not self._wanted()
 
     def came(self, octets: int, done: int, total: int | None) -> None:
-        """On the Board, now and then."""
         self._octets += octets
         self._done, self.size = done, total or self.size
-        now_s = self._clock.monotonic()
-        if now_s - self._told_at_s >= _TELL_EVERY_S:
-            self._told_at_s = now_s
-            self._board.post(self._key, fetch_progress(self._done, self.size, self._per_s(now_s)))
+        self._tell(self._clock.monotonic())
 
     def reckoned(self) -> Campaign:
         """The campaign with what this attempt cost, had it failed just now."""
@@ -216,6 +213,12 @@ class _CampaignWatch:
 
     def end(self) -> None:
         self._board.drop(self._key)
+
+    def _tell(self, now_s: float) -> None:
+        """On the Board, now and then."""
+        if self._octets and now_s - self._told_at_s >= _TELL_EVERY_S:
+            self._told_at_s = now_s
+            self._board.post(self._key, fetch_progress(self._done, self.size, self._per_s(now_s)))
 
     @property
     def _key(self) -> tuple[str, str]:

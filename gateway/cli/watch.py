@@ -188,10 +188,9 @@ def campaign_sentence(campaign: Document) -> str:
 
 
 def _octets(fetch: Document) -> str:
-    here = fetch["bytes_done"] / 2**20
-    return (
-        f"{here:.1f} of {fetch['bytes_total'] / 2**20:.1f} MiB" if fetch["bytes_total"] else f"{here:.1f} MiB"
-    )
+    here, total = fetch["bytes_done"], fetch["bytes_total"]
+    unit, octets = ("MiB", 2**20) if (total or here) >= 2**20 else ("KiB", 2**10)
+    return f"{here / octets:.1f} {f'of {total / octets:.1f} ' if total else ''}{unit}"
 
 
 def job_sentence(job: Document) -> str:

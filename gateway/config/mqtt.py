@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from gateway.config import values as v
 from gateway.config.files import credential
 from gateway.config.table import Mistakes, Table, annotate
+from gateway.config.tls_files import TLS_FILES, read_file, read_tls_files
 from gateway.errors import ConfigError
 from gateway.model import MqttSettings
 
 PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105 (its name)
 """A credential of this name is the broker's password where there is a username and no password_file."""
-_TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 
 def read_mqtt(table: Table) -> MqttSettings:
@@ -24,13 +24,12 @@ def read_mqtt(table: Table) -> MqttSettings:
     plaintext = table.read("allow_plaintext", v.BOOLEAN, False)
     parts = urlsplit(url)
     if parts.scheme == "mqtt":
-        table.refuse("url is mqtt://, which goes without TLS", *_TLS_FILES)
+        table.refuse("url is mqtt://, which goes without TLS", *TLS_FILES)
         if not v.is_loopback(parts.hostname) and not plaintext:
             table.wrong(
                 "url", '"mqtts://...", for only loopback goes without TLS unless allow_plaintext = true'
             )
-    ca_file, cert_file, key_file = (_file(table, key) for key in _TLS_FILES)
-    _check_tls_files(table, ca_file, cert_file, key_file)
+    ca_file, cert_file, key_file = read_tls_files(table)
     username = table.read("username", v.TEXT, known.username)
     settings = MqttSettings(
         url=url,
@@ -61,7 +60,7 @@ def read_broker(**options: Any) -> MqttSettings:
 
 
 def _password(table: Table, username: str) -> str:
-    file = _file(table, "password_file")
+    file = read_file(table, "password_file")
     if username and "password_file" not in table:
         file = credential(PASSWORD_CREDENTIAL)
     if file is None:
@@ -71,36 +70,3 @@ def _password(table: Table, username: str) -> str:
     except (OSError, UnicodeDecodeError):
         table.wrong("password_file", "a readable file of UTF-8 text")
         return ""
-
-
-def _file(table: Table, key: str) -> Path | None:
-    path = table.read(key, v.PATH, Path())
-    if path == Path():
-        return None
-    if not path.is_file():
-        table.wrong(key, "a file that exists")
-    return path
-
-
-def _check_tls_files(table: Table, ca: Path | None, certificate: Path | None, key: Path | None) -> None:
-    if certificate and not key:
-        table.wrong("key_file", "the file of the private key, because there is a cert_file")
-    if key and not certificate:
-        table.wrong("cert_file", "the file of the certificate, because there is a key_file")
-    if not (ca or certificate):
-        return
-    import ssl  # 20 ms, which those without TLS are spared
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for name, file in (("ca_file", ca), ("cert_file", certificate)):
-        try:
-            context.load_verify_locations(file) if file else None
-        except OSError:
-            table.wrong(name, "a readable file with certificates in PEM")
-    if certificate and key and not table.noted("cert_file"):
-        try:
-            context.load_cert_chain(certificate, key, password=lambda: "")
-        except OSError:
-            table.wrong(
-                "key_file", "a readable file with the private key of cert_file in PEM, without passphrase"
-            )

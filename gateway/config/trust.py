@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.config import values as v
 from gateway.config.table import Table
+from gateway.config.tls_files import read_tls_files
 from gateway.model import CommandSettings, FirmwareSettings, Trust, TrustedKey
 from gateway.signing import SIGNATURES_LIMIT, read_public_key
 
@@ -28,6 +29,7 @@ def read_commands(table: Table, verb_pattern: v.Kind[str]) -> CommandSettings:
 def read_firmware(table: Table) -> FirmwareSettings:
     """`[firmware]`. Without any key the default trust refuses every image, which is no mistake."""
     known = FirmwareSettings()
+    ca_file, cert_file, key_file = read_tls_files(table)
     settings = FirmwareSettings(
         trust=table.read("trust", v.choice(Trust), known.trust),
         trusted_keys=_trusted_keys(table),
@@ -36,6 +38,10 @@ def read_firmware(table: Table) -> FirmwareSettings:
         allow_hosts=table.read("allow_hosts", v.list_of(v.HOST), known.allow_hosts),
         allow_plaintext=table.read("allow_plaintext", v.BOOLEAN, known.allow_plaintext),
         quota_bytes=table.read("quota", v.size("1MiB", "1024GiB"), known.quota_bytes),
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+        proxy=table.read("proxy", v.PROXY_URL, known.proxy),
     )
     if settings.trusted_keys and not settings.trusted_root:
         _check_enough(table, settings.trusted_keys, settings.threshold)

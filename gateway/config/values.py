@@ -280,6 +280,18 @@ def _mqtt_url(value: Any) -> str:
 MQTT_URL = Kind('"mqtts://host:port" or "mqtt://host:port", without user or path', _mqtt_url)
 
 
+def _proxy_url(value: Any) -> str:
+    text = _printable(value)
+    scheme, separator, rest = text.partition("://")
+    if scheme != "http" or not separator:
+        raise ValueError
+    _host_and_port(rest)
+    return text
+
+
+PROXY_URL = Kind('"http://host:port", without user', _proxy_url)
+
+
 def _topic_root(value: Any) -> str:
     text = _printable(value)
     if len(text) > 128 or text.startswith("$") or "" in text.split("/") or re.search(r"[+#]", text):

@@ -1,4 +1,4 @@
-"""The section of the broker: what its files must hold, found out before a broker is asked."""
+"""Brokers and image servers: what their files must hold, found out before one of them is asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.certificates import Authority, with_passphrase
 
 from gateway import config
 from gateway.errors import ConfigError
-from gateway.model import MqttSettings
+from gateway.model import FirmwareSettings, MqttSettings
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -123,3 +123,45 @@ def test_what_is_wrong_is_told_once_by_key_and_nothing_secret(
     assert len(mistakes) == len(wanted)
     assert all(line.startswith(beginning) for line, beginning in zip(sorted(mistakes), wanted, strict=True))
     assert not any(secret in line for secret in ("s3cret", PASSPHRASE, "PRIVATE") for line in mistakes)
+
+
+# -- image servers --------------------------------------------------------------------------------------------
+
+
+def firmware(directory: Path, files: Files, lines: str) -> FirmwareSettings:
+    """`lines` of [firmware]."""
+    file = directory / "gateway.toml"
+    file.write_text(f"[firmware]\n{lines.format(**files._asdict())}\n")
+    return config.load(file).firmware
+
+
+def test_image_servers_have_files_of_their_own_and_a_proxy(tmp_path: Path, files: Files) -> None:
+    lines = "ca_file = '{ca}'\ncert_file = '{cert}'\nkey_file = '{key}'\nproxy = 'http://proxy.example:3128'"
+    read = firmware(tmp_path, files, lines)
+    assert (read.ca_file, read.cert_file, read.key_file) == (files.ca, files.cert, files.key)
+    assert read.proxy == "http://proxy.example:3128"
+
+
+def test_without_them_the_machine_decides_whom_to_believe(tmp_path: Path, files: Files) -> None:
+    read = firmware(tmp_path, files, "")
+    assert (read.ca_file, read.cert_file, read.key_file, read.proxy) == (None, None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("key_file = '{key}'", "cert_file"),
+        ("cert_file = '{cert}'\nkey_file = '{other_key}'", "key_file"),
+        ("ca_file = '{rubbish}'", "ca_file"),
+        ("proxy = 'https://proxy.example:3128'", "proxy"),
+        ("proxy = 'http://proxy.example'", "proxy"),
+        ("proxy = 'http://u:s3cret@proxy.example:3128'", "proxy"),
+        ("proxy = 'http://proxy.example:3128/path'", "proxy"),
+        ("proxy = 'proxy.example:3128'", "proxy"),
+    ],
+)
+def test_what_is_wrong_there_is_told_by_key(tmp_path: Path, files: Files, lines: str, key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        firmware(tmp_path, files, lines)
+    [mistake] = raised.value.mistakes
+    assert mistake.startswith(f"{tmp_path}/gateway.toml: firmware.{key}: found ")

@@ -34,6 +34,7 @@ def test_everything_it_suggests_is_right(tmp_path):
     made = (authority.file, *authority.sign("gw-001"))
     for file, name in zip(made, ("broker-ca.pem", "gateway.pem", "gateway.key"), strict=True):
         file.rename(tmp_path / name)
+    (tmp_path / "firmware-ca.pem").write_bytes((tmp_path / "broker-ca.pem").read_bytes())
     (tmp_path / "trust").mkdir()
     Signatory("utility").write(tmp_path / "trust")
     text = text.replace("/etc/meter-gateway/", f"{tmp_path}/")
