@@ -27,6 +27,16 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(directory: Path) -> None:
+    """With those above it; what is there stays as it is. A new one is there for good: what is made durable in it later
+    would go with its name (fsync(2)). Raises OSError."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(mode=0o750, exist_ok=True)
+    sync_directory(directory.parent)
+
+
 def replace_durably(path: Path, content: bytes) -> None:
     """`content` under `path`, through `*.new` beside it: after a power cut it is the old content or the new, whole, and
     the new once this has returned (rename(2), fsync(2)). Raises OSError: the old stands."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.durable import sync_directory
+from gateway.durable import make_directory, sync_directory
 from gateway.errors import NewerSchemaError, StoreError
 from gateway.store.rows import insert, moment_text
 
@@ -276,7 +276,7 @@ def connect(path: Path, query: str = "") -> sqlite3.Connection:
 def locked(state_dir: Path) -> int:
     """A descriptor that keeps other processes out: two writers of counters would repeat one (invariant 7)."""
     try:
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directory(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StoreError(

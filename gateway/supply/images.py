@@ -21,7 +21,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from gateway.durable import room
+from gateway.durable import make_directory, room
 from gateway.errors import BusyError, DigestError, DiskError, NotFoundError, StateError
 from gateway.model import Image
 from gateway.supply.disk import disk_errors
@@ -56,7 +56,7 @@ class ImageStore:
         self._promised: dict[Path, int] = {}
         """Room that the intakes under way may use, by their part."""
         with disk_errors("open the image store"):
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_directory(directory)
             self._clean()
 
     def intake(self, sha256: str, size: int | None) -> Intake:

@@ -1,4 +1,4 @@
-"""Whatever state a power cut leaves of the Store's files, it opens again, and has what it had promised."""
+"""Whatever state a power cut leaves of the Store's files and of images, they open again and have what was promised."""
 
 import pytest
 from support.desk import memory_directory
@@ -6,6 +6,7 @@ from support.disk_watch import recorded
 
 from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
+from gateway.supply.images import ImageStore
 
 
 @pytest.fixture
@@ -26,17 +27,28 @@ def states(base, disk, count):
 
 
 def test_the_first_start_may_be_cut_anywhere(base):
-    (base / "state").mkdir()
-    with recorded(base / "state") as disk:
-        store = opened(base / "state")
+    (base / "disk").mkdir()
+    with recorded(base / "disk") as disk:
+        store = opened(base / "disk" / "var" / "state")
         ready = disk.now
         epoch = store.epoch
         store.close()
     for cut, directory in states(base, disk, 90):
-        store = opened(directory)
+        store = opened(directory / "var" / "state")
         assert store.set_aside is None, cut
         assert cut.after < ready or store.epoch == epoch, cut
         store.close()
+
+
+def test_an_image_that_was_stored_is_there_though_its_directory_was_new(base):
+    (base / "disk").mkdir()
+    with recorded(base / "disk") as disk:
+        image = ImageStore(base / "disk" / "images", 2**20).add([b"firmware" * 500])
+        stored = disk.now
+    for cut, directory in states(base, disk, 60):
+        images = ImageStore(directory / "images", 2**20)
+        assert images.list() == ((image,) if images.has(image.sha256) else ()), cut
+        assert cut.after < stored or images.check(image.sha256) == image, cut
 
 
 def test_no_counter_comes_twice_whatever_the_disk_kept(base):
