@@ -157,9 +157,9 @@ class Gateway:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **(self._counted.environment if self._counted else {})}
 
-    def await_update(self) -> None:
+    def await_update(self, within_s: float = _UPDATE_TIMEOUT_S) -> None:
         """Until every meter of the order was updated; RuntimeError where that does not come about."""
-        deadline_s = time.monotonic() + _UPDATE_TIMEOUT_S
+        deadline_s = time.monotonic() + within_s
         while "succeeded" not in self.check():
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"no update:\n{self._log.read_text()}")

@@ -48,6 +48,9 @@ _POLL_S = 0.1
 _FAREWELL_TIMEOUT_S = 2.0
 _WINDOW = 16
 """Outbox rows under way at once; paho holds back from its 21st."""
+_FORGET_AFTER_S = 2.0
+"""How long rows may stay that the broker has, so that those of a burst go in one commit. A crash meanwhile tells them
+again; hence with those under way they are no more than a window."""
 _LIFE_SIGN_S = 5.0
 _REFUSED_RETRY_S = 60.0
 """When rows that the broker refused are tried again: an operator mends the access rules meanwhile."""
@@ -124,6 +127,7 @@ class Uplink:
         self._limits = Connected(0, 0)
         self._in_flight: dict[int, _Sent] = {}
         self._acknowledged: list[int] = []
+        self._forget_at = 0.0
         self._queue: deque[Message] = deque()
         self._position = 0
         self._subscribed = False
@@ -162,6 +166,8 @@ class Uplink:
                 while (self._queue or self._in_flight) and self._clock.monotonic() < deadline:
                     self._send_queue()
                     self._exchange(_POLL_S)
+        with suppress(GatewayError):
+            self._forget_acknowledged()
         self._broker.disconnect()
         self._phase = _Phase.OFFLINE
 
@@ -175,6 +181,11 @@ class Uplink:
     def _exchange(self, timeout_s: float) -> None:
         for event in self._broker.poll(timeout_s, self._deliver):
             self._take(event)
+        if self._clock.monotonic() >= self._forget_at:
+            self._forget_acknowledged()
+
+    def _forget_acknowledged(self) -> None:
+        """Delete what the broker has."""
         if self._acknowledged:
             self._store.outbox_delete(*self._acknowledged)
             self._acknowledged.clear()
@@ -200,6 +211,8 @@ class Uplink:
                 if sent is not None and reason >= REFUSED:
                     self._refused(sent.topic, reason)
                 elif sent is not None and sent.row_id is not None:
+                    if not self._acknowledged:
+                        self._forget_at = self._clock.monotonic() + _FORGET_AFTER_S
                     self._acknowledged.append(sent.row_id)
 
     def _check_waits(self) -> None:
@@ -217,6 +230,8 @@ class Uplink:
         held_s = self._clock.monotonic() - self._since if self._phase is _Phase.ONLINE else 0.0
         self._back_off.failed(held_s)
         self._asked_at = None
+        with suppress(GatewayError):
+            self._forget_acknowledged()
         self._broker.drop()
         self._in_flight.clear()
         self._queue.clear()
@@ -270,6 +285,7 @@ class Uplink:
 
     def _begin_pass(self) -> None:
         """Go through everything that the broker must have, from the beginning."""
+        self._forget_acknowledged()
         self._position = 0
         self._retry_at = None
         if not self._subscribed:
@@ -302,6 +318,8 @@ class Uplink:
         under_way = {sent.row_id for sent in self._in_flight.values()}
         room = self._room()
         rows = self._store.outbox_batch(self._position, room) if room > 0 else []
+        if len(self._acknowledged) + len(self._in_flight) + len(rows) > _WINDOW:
+            self._forget_acknowledged()
         for row in rows:
             self._position = row.id
             if row.id in under_way:

@@ -234,6 +234,36 @@ def test_nothing_is_sent_twice_while_it_is_under_way(desk: Desk) -> None:
     assert len(desk.store.outbox_batch(0, 99)) == 40
 
 
+def test_what_the_broker_has_is_forgotten_by_one_commit_for_a_burst(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[int] = []
+    really = desk.store.outbox_delete
+    monkeypatch.setattr(desk.store, "outbox_delete", lambda *ids: (forgotten.append(len(ids)), really(*ids)))
+    desk.run_for(10)
+    for number in range(1, 7):
+        desk.tell(number)
+        desk.run_for(0.3)
+    desk.run_for(10)
+    assert forgotten == [6]
+    assert desk.store.outbox_batch(0, 9) == []
+
+
+def test_what_the_broker_has_is_not_told_again_on_a_new_connection_nor_after_a_stop_in_order(
+    desk: Desk,
+) -> None:
+    desk.run_for(10)
+    desk.tell(1)
+    desk.run_for(0.5)
+    desk.broker.lose()
+    desk.run_for(70)
+    desk.tell(2)
+    desk.run_for(0.5)
+    desk.uplink.close()
+    assert desk.store.outbox_batch(0, 9) == []
+    assert desk.broker.replies() == [1, 2]
+
+
 @pytest.mark.parametrize("maximum", [1, 2, 7])
 def test_the_receive_maximum_of_the_broker_is_kept(desk: Desk, maximum: int) -> None:
     desk.broker.answer = Connected(1 << 20, maximum)
