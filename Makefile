@@ -77,7 +77,8 @@ bench:
 
 endurance:
 	@$(MAKE) --no-print-directory venv >&2
-	@$(BIN)/python -m benchmarks fuzz
+	@$(BIN)/python tests/support/broker.py >&2
+	@$(BIN)/python -m benchmarks fuzz kill9 power_cuts store_writes
 
 deb:
 	debian/tools/make_deb

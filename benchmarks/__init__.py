@@ -22,6 +22,9 @@ what it installs: the libraries of each Debian and the containers.
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well, and
                                      service_start_to_ready_s and service_rss_mib: its service with 500 meters
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
+    kill9       kill9                the daemon as a process, killed at random moments (endurance)
+    power_cuts  power_cut_states     what a power cut may leave of the disk, on virtual time (endurance)
+    store_writes store_writes        syncs of a transfer of five minutes; its octets as store_write_bytes (endurance)
 
 `figure` is what they have in common, `process` a gateway that runs as a process.
 """

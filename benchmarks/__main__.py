@@ -28,16 +28,20 @@ from benchmarks import (  # noqa: E402 (the path comes first)
     idle,
     instructions,
     interleave,
+    kill9,
     line,
     log_volume,
     package,
     ports,
+    power_cuts,
     simulation,
+    store_writes,
     transfer,
 )
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
+_LONG = ("fuzz", "kill9", "power_cuts", "store_writes")
 _UNDISTURBED = ("interleave", "broadcast", "log_volume", "instructions")
 
 
@@ -57,13 +61,16 @@ def main() -> int:
         "instructions": lambda _: instructions.figures(),
         "package": lambda _: package.figures(),
         "fuzz": lambda _: iter([fuzz.figure()]),
+        "kill9": lambda _: iter([kill9.figure()]),
+        "power_cuts": lambda _: iter([power_cuts.figure()]),
+        "store_writes": lambda _: store_writes.figures(),
     }
     parser.add_argument("figures", nargs="*", choices=["all", *figures], default="all")
     parser.add_argument("--with", dest="sets", action="append", default=[], metavar="SET=PYTHON")
     options = parser.parse_args()
     wanted = [options.figures] if isinstance(options.figures, str) else options.figures
     if "all" in wanted:
-        wanted = [name for name in figures if name != "fuzz"]
+        wanted = [name for name in figures if name not in _LONG]
     pythons = {_NEWEST: Path(sys.executable)}
     pythons |= {name: Path(python) for name, _, python in (entry.partition("=") for entry in options.sets)}
     together = [name for name in wanted if name in _UNDISTURBED]
