@@ -15,6 +15,7 @@ from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.serve import serve
+from gateway.cli.signing import ManifestFile, keygen, manifest_option, sign
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
 from gateway.cli.windows import moment, state_of, waits_for
@@ -36,25 +37,38 @@ image.add_command(serve)
 
 @image.command("add")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@manifest_option
 @shared_options
 @click.pass_obj
-def image_add(desk: Desk, file: Path) -> None:
+def image_add(desk: Desk, file: Path, manifest: ManifestFile | None) -> None:
     """Hand FILE over to the gateway, and print its SHA-256."""
     with desk.connect() as client:
-        data = _add(client, file)
+        data = _add(client, file, manifest)
     if desk.as_json:
         say_json(data)
-    else:
-        click.echo(f"{data['sha256']}  {data['size']} bytes")
+        return
+    click.echo(f"{data['sha256']}  {data['size']} bytes")
+    if data["manifest"]:
+        by = ", ".join(data["manifest"]["signed_by"]) or "nobody was asked for"
+        click.echo(f"version {data['manifest']['version']}, signed by {safe(by)}")
 
 
-def _add(client: Client, file: Path) -> Document:
+def _add(client: Client, file: Path, manifest: ManifestFile | None) -> Document:
     """The daemon reads the file itself, from our descriptor: it needs no right to the path."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         opened.seek(0)
-        data: Document = client.ask("image.add", {"sha256": digest}, file=opened.fileno())["data"]
+        args = {"sha256": digest, **_envelope(manifest)}
+        data: Document = client.ask("image.add", args, file=opened.fileno())["data"]
     return data
+
+
+def _envelope(manifest: ManifestFile | None) -> Document:
+    return {"manifest": manifest.envelope} if manifest else {}
+
+
+image.add_command(keygen)
+image.add_command(sign)
 
 
 # -- update ---------------------------------------------------------------------------------------------------
@@ -65,22 +79,27 @@ def _add(client: Client, file: Path) -> Document:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 @click.option(
     "--identifier",
-    help="What the meter is told the image is called, text or hex:...; default: FILE's name without its suffix.",
+    help="What the meter is told the image is called, text or hex:...; default: as its manifest says, else FILE's name"
+    " without its suffix.",
 )
+@manifest_option
 @order_options
 @shared_options
 @click.pass_obj
-def update(desk: Desk, /, meter: str, file: Path, identifier: str | None, **order: Any) -> int:
+def update(
+    desk: Desk, /, meter: str, file: Path, identifier: str | None, manifest: ManifestFile | None, **order: Any
+) -> int:
     """Put the firmware in FILE into METER, and watch until the meter itself reports it."""
+    if identifier is None and not (manifest and manifest.manifest.identifier):
+        identifier = file.stem
     with desk.connect() as client:
-        stored = _add(client, file)
+        stored = _add(client, file, manifest)
         campaign_id = f"{meter[: _ID_LIMIT - 9]}-{uuid.uuid4().hex[:8]}"
         args = {
             "campaign_id": campaign_id,
-            "image": {"sha256": stored["sha256"], "size": stored["size"]},
-            "identifier": identifier or file.stem,
+            "image": {"sha256": stored["sha256"], "size": stored["size"], **_envelope(manifest)},
             "targets": [meter],
-            **given(order),
+            **given({"identifier": identifier, **order}),
         }
         client.ask("campaign.submit", args)
     return watch_campaign(desk, campaign_id)
@@ -99,10 +118,14 @@ campaign.add_command(report)
 
 @campaign.command("submit")
 @click.option("--id", "campaign_id", required=True, help="A name for it, never used before.")
-@click.option("--sha256", required=True, help="The digest of the image.")
+@click.option("--sha256", help="The digest of the image; default: its manifest's.")
+@manifest_option
 @click.option("--url", help="Where the image is fetched; default: it is stored here already.")
 @click.option("--size", type=int, help="Its size in bytes, where known.")
-@click.option("--identifier", required=True, help="What the meters are told it is called, text or hex:...")
+@click.option(
+    "--identifier",
+    help="What the meters are told it is called, text or hex:...; default: as its manifest says, or their profile.",
+)
 @click.option("--meter", "meters", multiple=True, help="A meter to update; may be repeated.")
 @click.option("--port", help="Instead of meters: all meters on this port.")
 @click.option("--profile", help="Instead of meters: all meters with this profile.")
@@ -117,10 +140,11 @@ def submit(
     /,
     *,
     campaign_id: str,
-    sha256: str,
+    sha256: str | None,
+    manifest: ManifestFile | None,
     url: str | None,
     size: int | None,
-    identifier: str,
+    identifier: str | None,
     meters: tuple[str, ...],
     port: str | None,
     profile: str | None,
@@ -137,12 +161,14 @@ def submit(
     ]
     if len(named) != 1:
         raise click.UsageError("Name the meters in one way: --meter (repeated), --port, --profile or --all.")
+    if sha256 is None and manifest is None:
+        raise click.UsageError("Name the image by --sha256, or by its --manifest.")
+    sha256 = sha256 or (manifest.manifest.sha256 if manifest else "")
     args = {
         "campaign_id": campaign_id,
-        "image": {"sha256": sha256, **given({"url": url, "size": size})},
-        "identifier": identifier,
+        "image": {"sha256": sha256, **given({"url": url, "size": size}), **_envelope(manifest)},
         "targets": named[0],
-        **given(order),
+        **given({"identifier": identifier, **order}),
     }
     with desk.connect() as client:
         reply = client.ask("campaign.submit", args)
@@ -188,6 +214,7 @@ def _campaign_text(one: Document, jobs: list[Document]) -> str:
         ("meters", counts(one["counts"])),
         ("image", f"{one['image']['sha256']} ({one['image']['size'] or '?'} bytes)"),
         ("from", one["image"]["url"] or "stored here"),
+        ("signed by", ", ".join(one["image"]["signed_by"])),
         ("identifier", one["identifier"]),
         ("expected", one["expect_version"] or "a version that differs"),
         ("dry run", "yes: nothing is changed in the meters" if one["dry_run"] else ""),

@@ -7,13 +7,16 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gateway.errors import ADVICE, Code, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.signing import PrivateKey
 
 Document = dict[str, Any]
 
@@ -61,6 +64,7 @@ class Client:
             self._socket.close()
             raise NoDaemonError(_no_daemon(path, error)) from error
         self._lines = self._socket.makefile("rb")
+        self._sign: Callable[[str, Document], Document] = lambda _verb, command: command
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +77,13 @@ class Client:
     def close(self) -> None:
         self._lines.close()
         self._socket.close()
+
+    def sign_with(self, keys: Sequence[PrivateKey]) -> None:
+        """Sign every command from now on, for the gateway that answers here."""
+        from gateway.control.signed import sign_command
+
+        gateway = str(self.ask("info.get")["data"]["gateway"])
+        self._sign = lambda verb, command: sign_command(gateway, verb, command, keys)
 
     def ask(self, verb: str, args: Mapping[str, Any] | None = None, *, file: int | None = None) -> Document:
         """The daemon's first answer to a command; `file` is a descriptor that goes along.
@@ -100,7 +111,7 @@ class Client:
             "expires": time_text(issued + _EXPIRES_AFTER),
             "args": args,
         }
-        line = json.dumps(envelope, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(self._sign(verb, envelope), separators=(",", ":")).encode() + b"\n"
         ancillary = (
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))] if file is not None else []
         )

@@ -14,7 +14,7 @@ from gateway.model import ActivateWhen, Delivery
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+def read_moment(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
     """A time with its offset becomes one in UTC, as envelopes have it."""
     if text is None:
         return None
@@ -37,7 +37,7 @@ def _activation(context: click.Context, option: click.Parameter, text: str | Non
         case ActivateWhen.IMMEDIATELY | ActivateWhen.MANUAL if when == text:
             return {"when": when}
         case ActivateWhen.AT if what:
-            return {"when": when, "at": _moment(context, option, what)}
+            return {"when": when, "at": read_moment(context, option, what)}
         case ActivateWhen.WINDOW if what:
             return {"when": when, "window": what}
         case _:
@@ -62,7 +62,7 @@ _ANY_ORDER = (
     ),
     click.option(
         "--not-after",
-        callback=_moment,
+        callback=read_moment,
         metavar="TIME",
         help="What is not activated by then is cancelled, e.g. 2026-11-30T04:00:00Z.",
     ),

@@ -39,12 +39,21 @@ class Desk:
 
     config: Path | None = None
     as_json: bool = False
+    sign_with: tuple[Path, ...] = ()
 
     def connect(self) -> Client:
-        """A connection to the daemon of this configuration. Raises NoDaemonError, ConfigError."""
+        """A connection to the daemon of this configuration, for signed commands where keys were named. Raises
+        NoDaemonError, ConfigError."""
         from gateway.config import control_socket
 
-        return Client(control_socket(self.config))
+        if not self.sign_with:
+            return Client(control_socket(self.config))
+        from gateway.cli.signing import read_key
+
+        keys = [read_key(path) for path in self.sign_with]
+        client = Client(control_socket(self.config))
+        client.sign_with(keys)
+        return client
 
 
 _COMMANDS = {
@@ -90,7 +99,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None
 
 
 def shared_options(command: C) -> C:
-    """`--config` and `--json`, before or after the name of the subcommand. Gives the Desk to the function below."""
+    """`--config`, `--json`, `--sign-with`, before or after the subcommand's name. The function below gets the Desk."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Report as JSON."
@@ -101,6 +110,15 @@ def shared_options(command: C) -> C:
             expose_value=False,
             callback=_remember,
             help="Another file than /etc/meter-gateway/gateway.toml.",
+        ),
+        click.option(
+            "--sign-with",
+            type=click.Path(exists=True, path_type=Path, dir_okay=False),
+            multiple=True,
+            expose_value=False,
+            callback=_remember,
+            metavar="KEY",
+            help="Sign what is ordered with this private key; may be repeated.",
         ),
     ):
         command = option(command)

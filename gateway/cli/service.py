@@ -74,6 +74,7 @@ def status(desk: Desk) -> None:
         ("gateway", f"{info['gateway'] or '(no id)'}, version {info['version']}"),
         ("broker", _broker(now["uplink"])),
         ("clock", _clock(now["clock"])),
+        *([("firmware", info["firmware"]["note"])] if info["firmware"]["note"] else []),
         ("meters", counts(Counter(meter["state"] or "idle" for meter in meters))),
         ("campaigns", counts(Counter(one["state"] for one in campaigns))),
     ]
