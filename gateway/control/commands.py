@@ -90,6 +90,11 @@ class Controller:
         """From the next command on. When this returns, what was ordered for meters of the old one is in the Store."""
         self._verbs.use(config)
 
+    def stop_untrusted(self) -> None:
+        """At start and after `use`: open campaigns with an image that would not be believed now are stopped. Raises
+        StoreError."""
+        self._verbs.stop_untrusted()
+
     def _clock_is_trusted(self) -> bool:
         return self._clock_state() != UNSYNCED
 

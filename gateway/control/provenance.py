@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from gateway.errors import PolicyError, SchemaError, SignatureError
+from gateway.errors import FirmwareError, PolicyError, SchemaError, SignatureError, StateError
 from gateway.identifiers import identifier_octets, identifier_text
 from gateway.model import Campaign, FirmwareSettings, IdentifierSource, Meter, Trust
 from gateway.signing import read_envelope
@@ -35,13 +36,7 @@ class Judge:
             text = envelope_text(read_envelope(image["manifest"], "args.image.manifest"))
         else:
             text = self.store.manifest_of_image(sha256) or ""
-        if not text:
-            if self.firmware.trust is Trust.SIGNED:
-                raise SignatureError(
-                    'no manifest covers this image: [firmware] trust = "signed" wants a signed one'
-                )
-            return Provenance()
-        return Provenance(text, self._proven(text, sha256, size))
+        return Provenance(text, self._proven(text, sha256, size)) if text else self._without_any()
 
     def of_file(self, args: Mapping[str, Any]) -> Provenance:
         """Of a file that is handed over, with what is said of it. Raises SchemaError, SignatureError, DigestError and
@@ -51,18 +46,44 @@ class Judge:
         text = envelope_text(read_envelope(args["manifest"], "args.manifest"))
         return Provenance(text, self._proven(text, args.get("sha256", ""), args.get("size")))
 
+    def of_campaign(self, campaign: Campaign) -> Provenance:
+        """Of an order that was accepted before, as its own manifest would be judged now. Raises what `of_order`
+        raises."""
+        text = self.store.manifest(campaign.manifest) if campaign.manifest else None
+        if text is None:
+            return self._without_any()
+        return Provenance(text, self._proven(text, campaign.sha256, campaign.image_size))
+
     def check_again(self, campaign: Campaign, profiles: Collection[str]) -> None:
         """Whether an order that was accepted before would be taken now for meters of these profiles. Raises what
         `of_order` raises, and PolicyError."""
-        text = self.store.manifest(campaign.manifest) if campaign.manifest else None
-        if text is None:
-            self.of_order({"sha256": campaign.sha256, "size": campaign.image_size})
+        proof = self.of_campaign(campaign).proof
+        if proof:
+            self.check(proof, profiles)
+
+    def stop_untrusted(self) -> None:
+        """Stop open campaigns whose image nobody who is trusted now stands for: at start, and when the configuration
+        changed. Dates are not looked at again: that the time was right, was judged when they were accepted."""
+        if self.firmware.trust is not Trust.SIGNED:
             return
-        self.check(self._proven(text, campaign.sha256, campaign.image_size), profiles)
+        lenient = replace(self, clock_trusted=False)
+        for campaign in self.store.open_campaigns():
+            try:
+                lenient.of_campaign(campaign)
+            except (FirmwareError, SchemaError) as error:
+                with suppress(StateError):  # it is being cancelled already
+                    self.store.withdraw_campaign(campaign.id, error.code, error.message)
 
     def check(self, proof: Proof, profiles: Collection[str]) -> None:
         """Raises PolicyError unless the image may go into meters of these profiles now."""
         check_policy(proof, profiles, self.store.floors(), self.now, clock_trusted=self.clock_trusted)
+
+    def _without_any(self) -> Provenance:
+        if self.firmware.trust is Trust.SIGNED:
+            raise SignatureError(
+                'no manifest covers this image: [firmware] trust = "signed" wants a signed one'
+            )
+        return Provenance()
 
     def _proven(self, text: str, sha256: str, size: int | None) -> Proof:
         proof = self._prove(text)

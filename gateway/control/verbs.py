@@ -131,6 +131,11 @@ class Verbs:
             },
         }
 
+    def stop_untrusted(self) -> None:
+        """Open campaigns with an image that would not be believed now."""
+        with self._placing:
+            self._judge().stop_untrusted()
+
     def ping(self, command: Command, _descriptor: int | None) -> Reply:
         return _done(command, {"ts": time_text(self._clock.now())})
 

@@ -149,6 +149,7 @@ class Daemon:
         self._look_at_disk()
         self._store.fail_running_errands()
         self._end_orphans()
+        self._controller.stop_untrusted()
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
         self._store.unpark_changed(
             {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
@@ -365,6 +366,7 @@ class Daemon:
             return
         self._config = plan.config
         self._controller.use(plan.config)
+        self._controller.stop_untrusted()
         self._supplier.use(plan.config.firmware)
         self._store.use_windows(plan.config.windows)
         self._images.quota_bytes = plan.config.firmware.quota_bytes

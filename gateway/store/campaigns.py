@@ -294,7 +294,7 @@ class Campaigns(Jobs):
         if counts.keys() - TERMINAL_JOB:
             return self._write_campaign(database, campaign, who=who)
         ended = _ended(campaign, counts)
-        if ended is CampaignState.EXPIRED:
+        if ended in (CampaignState.EXPIRED, CampaignState.CANCELLED):
             code, message = campaign.code, campaign.message
         if code is None and ended in (CampaignState.FAILED, CampaignState.PARTIAL):
             code = next((job.code for job in self.jobs(campaign.id) if job.code), None)

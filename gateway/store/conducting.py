@@ -105,6 +105,15 @@ class Conducting(Holds):
             over = f"its time was over at {time_text(campaign.not_after)}"
             return self._stop(database, campaign, code=Code.W_EXPIRED, message=over)
 
+    def withdraw_campaign(self, campaign_id: str, code: Code, message: str) -> Campaign:
+        """The image may not be used any more: what was not activated is cancelled; what was is let to its end. Raises
+        StateError where it has ended or is being cancelled."""
+        with self._transaction() as database:
+            campaign = self._open_campaign(campaign_id)
+            if campaign.state is CampaignState.CANCELLING:
+                raise StateError(f"campaign {campaign_id} is being cancelled")
+            return self._stop(database, campaign, code=code, message=message)
+
     # -- the operator's side ----------------------------------------------------------------------------------
 
     def pause_campaign(self, command: Command, campaign_id: str) -> Reply:

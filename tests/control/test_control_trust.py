@@ -10,12 +10,14 @@ from support.signed import Signatory, enveloped, manifest, p256
 
 from gateway.errors import Code
 from gateway.model import (
+    CampaignState,
     Config,
     FirmwareSettings,
     IdentifierSource,
     JobState,
     Profile,
     ReplyStatus,
+    TransferRecord,
     Trust,
 )
 from gateway.store.documents import time_text
@@ -317,6 +319,53 @@ def test_a_key_that_is_no_longer_trusted_signs_no_order_and_no_retry(open_desk):
     refused(desk.send("campaign.submit", order("fw-3", image={"sha256": SHA256}, targets=["MTR3"])),
             Code.F_SIGNATURE, "signed by 0")  # fmt: skip
     refused(desk.send("campaign.retry", {"campaign_id": "fw-1"}), Code.F_SIGNATURE, "signed by 0")
+
+
+def test_an_open_campaign_stops_when_its_key_is_no_longer_trusted(open_desk):
+    """At the next start or reload; whoever has activated is looked after."""
+    desk = open_desk(trusting(UTILITY, VENDOR))
+    assert ordered(desk, enveloped(manifest(), UTILITY), targets=["MTR1", "MTR2"]).status is ACCEPTED
+    assert ordered(desk, enveloped(manifest(), VENDOR, UTILITY), "fw-2", targets=["MTR3"]).status is ACCEPTED
+    activated = TransferRecord(SHA256, b"X", len(IMAGE), 100, activate_decided=True)
+    desk.images.add([IMAGE])
+    desk.store.image_ready(desk.store.campaign("fw-1"), desk.images.has(SHA256))
+    desk.store.save_job(replace(desk.store.job("fw-1", "MTR2"), state=JobState.CONFIRMING, record=activated))
+    desk.controller.stop_untrusted()
+    assert {campaign.state for campaign in desk.store.campaigns()} == {
+        CampaignState.RUNNING,
+        CampaignState.ACCEPTED,
+    }
+    desk.controller.use(trusting(VENDOR))
+    desk.controller.stop_untrusted()
+    first, second = desk.store.campaigns()
+    assert (first.state, first.code) == (CampaignState.CANCELLING, Code.F_SIGNATURE)
+    assert [(job.state, job.code) for job in desk.store.jobs("fw-1")] == [
+        (JobState.CANCELLED, Code.F_SIGNATURE), (JobState.CONFIRMING, None),
+    ]  # fmt: skip
+    assert second.state is CampaignState.ACCEPTED, "the vendor still stands for it"
+    desk.store.save_job(replace(desk.store.job("fw-1", "MTR2"), state=JobState.UPDATED))
+    assert desk.store.campaign("fw-1").state is CampaignState.PARTIAL
+
+
+def test_what_was_taken_by_digest_stops_when_signatures_are_wanted(open_desk):
+    desk = open_desk(replace(trusting(), firmware=FirmwareSettings(Trust.DIGEST)))
+    assert desk.send("campaign.submit", order(), origin=MQTT).status is ACCEPTED
+    desk.controller.use(trusting(UTILITY))
+    desk.controller.stop_untrusted()
+    campaign = desk.store.campaign("fw-1")
+    assert (campaign.state, campaign.code) == (CampaignState.CANCELLED, Code.F_SIGNATURE)
+    assert "no manifest covers this image" in campaign.message
+    replies = [told for topic, told in desk.outbox() if topic == "rsp"]
+    assert (replies[-1]["status"], replies[-1]["code"]) == ("failed", "F_SIGNATURE")
+
+
+def test_an_order_that_was_good_when_it_came_is_not_stopped_by_its_dates(open_desk):
+    desk = open_desk()
+    end = desk.clock.now() + timedelta(days=1)
+    assert ordered(desk, enveloped(manifest(not_after=time_text(end)), UTILITY)).status is ACCEPTED
+    desk.clock.advance(timedelta(days=2).total_seconds())
+    desk.controller.stop_untrusted()
+    assert desk.store.campaign("fw-1").state is CampaignState.ACCEPTED, "the conductor ends it: W_EXPIRED"
 
 
 def test_by_digest_a_manifest_is_held_to_but_nobody_looks_at_its_signatures(open_desk):
