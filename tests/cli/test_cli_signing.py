@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from support.running import NEW, RunningGateway
 from support.signed import Signatory, enveloped
 
 from gateway.cli import main
+from gateway.model import FirmwareSettings, Trust
 from gateway.signing import KeyKind, generate
+from gateway.supply.manifest import envelope_of
+from gateway.supply.trust import prove
 
 MODEL = ("--version", NEW, "--profile", "virtual", "--sequence", "12")
 
@@ -141,6 +145,23 @@ def test_octets_for_other_tools_and_their_signature_back(run, tmp_path):
     status, out, _ = run("image", "sign", "--add", "fw.bin.manifest", "--cms", "fw.cms")
     assert (status, "signed by CMS" in out) == (0, True)
     assert json.loads((tmp_path / "fw.bin.manifest").read_text())["cms"] == "MAA="
+
+
+def test_a_cms_signature_of_openssl_goes_in_and_is_believed(run, tmp_path):
+    """As docs/trust.md has it, with a certificate that is its own root."""
+    self_signed = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                   "-subj", "/CN=firmware", "-addext", "extendedKeyUsage=codeSigning", "-keyout", "firmware-key.pem",
+                   "-out", "firmware.pem"]  # fmt: skip
+    subprocess.run(["openssl", *self_signed], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert run("image", "sign", "fw.bin", *MODEL, "--payload", "fw.json")[0] == 0
+    cms = ["cms", "-sign", "-binary", "-in", "fw.json", "-signer", "firmware.pem", "-inkey", "firmware-key.pem",
+           "-outform", "DER", "-out", "fw.cms"]  # fmt: skip
+    subprocess.run(["openssl", *cms], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert run("image", "sign", "--add", "fw.bin.manifest", "--cms", "fw.cms")[0] == 0
+    settings = FirmwareSettings(Trust.SIGNED, trusted_root=(tmp_path / "firmware.pem").read_bytes())
+    envelope = envelope_of((tmp_path / "fw.bin.manifest").read_bytes())
+    proof = prove(envelope, settings, datetime.now(UTC), clock_trusted=True)
+    assert proof.signed_by[0].startswith("CN=firmware (")
 
 
 @pytest.mark.parametrize("words, complaint", [
