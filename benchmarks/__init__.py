@@ -15,6 +15,7 @@ what it installs: the libraries of each Debian and the containers.
     ports       ports_in_parallel    the same on sixteen ptys
     interleave  interleave_gain      eight meters that verify and restart for long, on virtual time
     broadcast   broadcast_speedup    32 meters of one bus at once, on virtual time; broadcast_speedup_lossy as well
+    fetch       fetch_overhead, fetch_memory_mib, fetch_cancel_s: 64 MiB over HTTP; fetch_waste: over a link that is cut
     idle        start_to_ready_s     the daemon, a bare process, with 100 meters; rss_mib as well
     log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
     simulation  sim_exchanges_per_s  the whole gateway on virtual time

@@ -119,8 +119,11 @@ class Gateway:
 
     def rss_mib(self) -> float:
         """What of it is in memory, libraries that others share included."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return self._status_mib("VmRSS:")
+
+    def peak_rss_mib(self) -> float:
+        """The most of it that was ever in memory."""
+        return self._status_mib("VmHWM:")
 
     def logged_bytes(self) -> int:
         """What it has logged so far."""
@@ -149,6 +152,11 @@ class Gateway:
         }
         with Client(self._socket) as client:
             client.ask("campaign.submit", args)
+
+    def _status_mib(self, name: str) -> float:
+        """Of proc(5)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition(name)[2].split()[0]) / 1024
 
     def _command(self, module: Sequence[str]) -> list[str]:
         python = [*self._counted.command] if self._counted else [str(self._python)]

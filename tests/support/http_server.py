@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -55,6 +56,11 @@ class Exchange(BaseHTTPRequestHandler):
 Behaviour = Callable[[Exchange, bytes], None]
 
 
+@cache
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324  # as servers do
+
+
 class ImageServer(ThreadingHTTPServer):
     """Serves `content` at any path on loopback. Each request takes the next of `behaviours`; then all is well. `tls`:
     the context of a server that is talked to by https."""
@@ -81,7 +87,7 @@ class ImageServer(ThreadingHTTPServer):
 
     @property
     def etag(self) -> str:
-        return f'"{hashlib.md5(self.content).hexdigest()}"'  # noqa: S324  # as servers do
+        return _etag(self.content)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the thread of the connection, so that a handshake keeps nobody else waiting."""
