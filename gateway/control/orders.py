@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.control.provenance import Judge
 from gateway.control.timing import read_timing
-from gateway.errors import NotFoundError, PolicyError, SchemaError, SizeError
+from gateway.errors import DigestError, NotFoundError, PolicyError, SchemaError, SizeError
 from gateway.model import (
     DEFAULT_PRIORITY,
     Campaign,
@@ -93,7 +93,7 @@ def _look_for_image(
         _check_blocks(config, size)
     elif url:
         check_url(url, firmware)
-    stored = images.has(image["sha256"])
+    stored = _checked(image["sha256"], images, may_fetch=bool(url))
     if stored is None:
         if not url:
             raise NotFoundError(
@@ -104,6 +104,18 @@ def _look_for_image(
     elif size not in (None, stored.size):
         raise SizeError(f"the stored image has {stored.size} octets, ordered were {size}")
     return stored
+
+
+def _checked(sha256: str, images: ImageStore, *, may_fetch: bool) -> Image | None:
+    """The stored image, its bytes looked at again; None where none is stored, or a damaged one that may be fetched."""
+    try:
+        return images.check(sha256)
+    except NotFoundError:
+        return None
+    except DigestError:
+        if may_fetch:
+            return None
+        raise
 
 
 def _check_blocks(config: Config, size: int | None) -> None:

@@ -496,6 +496,18 @@ def test_an_image_that_is_stored_is_named_by_its_digest_alone(desk):
     refused(desk.send("campaign.submit", wrong), Code.F_SIZE)
 
 
+def test_a_stored_image_is_looked_at_again_before_each_campaign(desk):
+    desk.images.add([IMAGE])
+    stored = desk.state_dir / "images" / SHA256
+    stored.write_bytes(IMAGE[:-1] + b"\x55")
+    reply = desk.send("campaign.submit", order(image={"sha256": SHA256}))
+    refused(reply, Code.F_DIGEST, "damaged on disk")
+    assert desk.store.campaign("fw-1") is None
+    stored.write_bytes(IMAGE[:-1] + b"\x55")
+    assert desk.send("campaign.submit", order()).data["state"] == "accepted"
+    assert desk.store.next_fetch(desk.clock.now()).id == "fw-1", "it is fetched again"
+
+
 def test_a_meter_that_is_busy_elsewhere_and_an_id_that_was_used_are_refused(desk):
     desk.send("campaign.submit", order())
     refused(desk.send("campaign.submit", order("fw-2", targets="all"), origin=MQTT), Code.E_STATE, "fw-1")
