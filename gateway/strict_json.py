@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _DEPTH_LIMIT = 16
 _LITERAL_LIMIT = 40
 """Characters of a number; a longer one is nobody's size or count."""
+_MAY_BE_SECRET = frozenset({"url"})
+"""The query of a pre-signed URL is a password: what stands there is not repeated."""
 _SHOWN = 160
 """Characters of a complaint that are worth sending back; the document itself may be 64 KiB."""
 
@@ -55,8 +57,15 @@ def hold(validator: Draft202012Validator, document: Any, root: str) -> None:
     if error is None:
         return
     path = ".".join(filter(None, [root, *map(str, error.absolute_path)]))
-    message = _in_words(error)
+    secret = error.validator != "required" and bool(
+        _MAY_BE_SECRET.intersection(map(str, error.absolute_path))
+    )
+    message = f"found what does not fit, expected {_rule(error)}" if secret else _in_words(error)
     raise SchemaError(f"{path}: {message}" if path else message)
+
+
+def _rule(error: ValidationError) -> str:
+    return f"{error.validator} {_shown(error.validator_value)}"
 
 
 def _in_words(error: ValidationError) -> str:

@@ -50,7 +50,8 @@ class Patience:
     """For the next octets; a slow line is fine, a dead one is not."""
     drip_s: float = 60.0
     """In so long a time of waiting at least `drip_octets` have to come."""
-    drip_octets: int = 1024
+    drip_octets: int = 8192
+    """Slower than that, no image of a few MiB comes within a day."""
 
 
 class TlsError(NetError):

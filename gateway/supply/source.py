@@ -66,7 +66,7 @@ def scheme_of(url: str) -> str:
 def shown(url: str) -> str:
     """A URL as it may be told: without credentials and query, which is a password where it is pre-signed."""
     bare = re.split(r"[?#]", url, maxsplit=1)[0]
-    return re.sub(r"//[^/]*@", "//", bare)
+    return re.sub(r"//.*@", "//", bare)
 
 
 def check_url(url: str, settings: FirmwareSettings) -> None:

@@ -468,6 +468,17 @@ def test_an_order_that_cannot_be_done_is_refused_at_once(desk, change, code, mes
     assert desk.store.campaigns() == []
 
 
+@pytest.mark.parametrize("url", [
+    f"https://fw.example.net/x?token=hidden{'x' * 2048}", ["https://fw.example.net/x?token=hidden"],
+    "https://fw.example.net/x y?token=hidden", "https://u:hid/hidden@fw.example.net/x", "ftp://h/x?token=hidden",
+    "https://[::1/x?token=hidden", "https://other.example/x?token=hidden#hidden",
+])  # fmt: skip
+def test_no_refusal_repeats_the_password_in_a_url(desk, url, caplog):
+    reply = desk.send("campaign.submit", order(image={**IMAGE_ARG, "url": url}))
+    assert reply.code in (Code.E_SCHEMA, Code.F_POLICY)
+    assert reply.message and "hidden" not in reply.message + caplog.text
+
+
 def test_an_image_may_come_over_the_broker_where_there_is_one(desk, tmp_path):
     change = {"image": {"sha256": SHA256, "url": "mqtt:", "size": 10}}
     assert desk.send("campaign.submit", order(**change)).status is ACCEPTED

@@ -306,6 +306,34 @@ def test_a_server_that_keeps_us_waiting_is_left(images: ImageStore, behaviour: B
     no_thread_is_left()
 
 
+def test_a_name_that_nobody_resolves_keeps_nobody(
+    images: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No time-out of ours ends what a name server makes us wait for: the thread that waits is left to itself, and no
+    more than a few are."""
+    answers, asked = threading.Event(), threading.Semaphore(0)
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        asked.release()
+        answers.wait(PATIENCE_S)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    settings = FirmwareSettings(trust=Trust.DIGEST, allow_hosts=("fw.example.test",))
+    for _ in range(4):
+        watching = Watching()
+        leaving = threading.Thread(target=lambda: (asked.acquire(), watching.enough.set()))  # noqa: B023
+        leaving.start()
+        with pytest.raises(NetError, match="stopped"):
+            get("https://fw.example.test/x", images, settings=settings, watch=watching)
+        leaving.join(PATIENCE_S)
+    with pytest.raises(NetError, match="still wait for a name server") as raised:
+        get("https://fw.example.test/x", images, settings=settings)
+    assert raised.value.retryable
+    answers.set()
+    no_thread_is_left()
+
+
 def test_what_came_before_the_silence_is_kept(images: ImageStore) -> None:
     with ImageServer(CONTENT, server_does.silent_after(100_000), server_does.ranged) as server:
         with pytest.raises(NetError):
