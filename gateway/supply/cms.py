@@ -23,6 +23,7 @@ from gateway.errors import SignatureError
 _TIMEOUT_S = 20.0
 """Of one run; 10 ms on a PC."""
 _CRL = b"-----BEGIN X509 CRL-----"
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
 _GOOD_DIGESTS = frozenset({
     "2.16.840.1.101.3.4.2.1", "2.16.840.1.101.3.4.2.2", "2.16.840.1.101.3.4.2.3",
     "2.16.840.1.101.3.4.2.8", "2.16.840.1.101.3.4.2.9", "2.16.840.1.101.3.4.2.10",
@@ -81,10 +82,9 @@ def _signers(pem: bytes) -> Iterator[CmsSigner]:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise SignatureError("the CMS signature names no signer with a certificate") from None
+    certificates = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATE.findall(pem)]
+    if not certificates:
+        raise SignatureError("the CMS signature names no signer with a certificate")
     for certificate in certificates:
         name = certificate.subject.rfc4514_string()
         try:

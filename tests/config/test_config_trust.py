@@ -81,8 +81,8 @@ def test_every_mistake_is_found(tmp_path, mistakes_of):
         assert "2 different keys" in one(f"{head}trusted_keys = ['{key}']\nthreshold = 2")
         assert "from 1 to 16" in one(f"{head}trusted_keys = ['{key}']\nthreshold = 0")
         assert "an absolute path" in one(f"{head}trusted_keys = ['key.pem']")
-    assert "certificates in PEM" in one(f"[firmware]\ntrusted_root = '{key}'")
-    assert "certificates in PEM" in one(f"[firmware]\ntrusted_root = '{tmp_path}/gone.pem'")
+    assert "root certificates in PEM" in one(f"[firmware]\ntrusted_root = '{key}'")
+    assert "root certificates in PEM" in one(f"[firmware]\ntrusted_root = '{tmp_path}/gone.pem'")
     assert one("[commands]\nsigned_verbs = ['campaign.submit']").startswith(
         "commands.trusted_keys: found nothing"
     )
