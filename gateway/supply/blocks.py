@@ -54,8 +54,8 @@ class _At(IntEnum):
 @dataclass(slots=True)
 class _Asked:
     at_s: float
-    again: bool
-    """Asked for before: its answer tells no round trip (RFC 6298, clause 3)."""
+    first_at_s: float
+    """Another time than `at_s`: it was asked for before, and nobody can tell what its coming answers."""
     passed: int = 0
     """So many blocks that were asked for later have come."""
 
@@ -77,7 +77,7 @@ class Pull:
         self._held: dict[int, bytes] = {}
         self._asked: dict[int, _Asked] = {}
         """In the order in which they are to come."""
-        self._asked_once: set[int] = set()
+        self._first_asked_s: dict[int, float] = {}
         self._bad_copies: dict[int, int] = {}
         self._window = self._widest = _SMALLEST_WINDOW
         self._useful_at_s = self._arrived_at_s = now_s
@@ -110,8 +110,7 @@ class Pull:
         get = Get(self._size, self._block, first, _bits(ahead), room)
         for number in get.granted():
             self._states[number] = _At.ASKED
-            self._asked[number] = _Asked(now_s, number in self._asked_once)
-            self._asked_once.add(number)
+            self._asked[number] = _Asked(now_s, self._first_asked_s.setdefault(number, now_s))
         return get
 
     def nothing_missing(self) -> Get:
@@ -208,7 +207,7 @@ class Pull:
     def _cut(self, block: int, have: Sequence[Span]) -> None:
         """Into blocks of another size. What is stored stays, as far as whole blocks of it are."""
         self._held.clear()
-        self._asked_once.clear()
+        self._first_asked_s.clear()
         self._bad_copies.clear()
         self._block = block
         self._widest = max(_SMALLEST_WINDOW, _WINDOW_BYTES // block)
@@ -233,8 +232,10 @@ class Pull:
         asked = self._asked.get(number)
         if asked is None:
             return
-        if not asked.again:
+        if asked.at_s == asked.first_at_s:
             self._learn(now_s - asked.at_s)
+        else:
+            self._suspect(now_s - asked.first_at_s)
         for earlier in list(takewhile(lambda other: other != number, self._asked)):
             self._asked[earlier].passed += 1
             if self._asked[earlier].passed >= _OVERTAKEN_BY:
@@ -258,6 +259,13 @@ class Pull:
         for number in self._asked:
             self._states[number] = _At.MISSING
         self._asked.clear()
+
+    def _suspect(self, longest_s: float) -> None:
+        """A block came that was asked for more than once. RFC 6298, clause 3, learns nothing of it; but where answers
+        merely became slow, all of them would be asked for twice, and nothing be learned ever."""
+        self._usual_timeout_s = max(self._usual_timeout_s, min(longest_s, 2 * self._usual_timeout_s))
+        self._usual_timeout_s = min(self._usual_timeout_s, _LONGEST_TIMEOUT_S)
+        self._timeout_s = max(self._timeout_s, self._usual_timeout_s)
 
     def _learn(self, round_trip_s: float) -> None:
         """RFC 6298, clause 2."""

@@ -132,5 +132,6 @@ class BlockServer:
             )
             return
         self._connection.publish(message)
-        if self._rate:
-            self._send_at_s = max(self._send_at_s, self._clock.monotonic()) + len(content) / self._rate
+        if self._rate:  # a wait that took too long is made up for, a pause is not
+            earliest_s = self._clock.monotonic() - _POLL_S
+            self._send_at_s = max(self._send_at_s, earliest_s) + len(content) / self._rate

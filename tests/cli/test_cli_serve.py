@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import pytest
 from support.block_fetch import BLOCK, Fetching, made_up
 from support.broker import Mosquitto, password_file
+from support.certificates import LOOPBACK, Authority
 from support.head_end import HeadEnd
 from support.patience import PATIENCE_S
 
@@ -56,17 +59,24 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Serve]:
+def serve_at(tmp_path: Path) -> Iterator[Serve]:
+    """At the broker of this URL."""
     begun: list[Served] = []
 
-    def run(*words: str) -> Served:
-        begun.append(Served(tmp_path, "--broker", mosquitto.url, *words))
+    def run(url: str, *words: str) -> Served:
+        begun.append(Served(tmp_path, "--broker", url, *words))
         return begun[-1]
 
     yield run
     for one in begun:
         one.process.kill()
-        one.process.communicate()
+        with suppress(ValueError):  # it was waited for
+            one.process.communicate()
+
+
+@pytest.fixture
+def serve(serve_at: Serve, mosquitto: Mosquitto) -> Serve:
+    return partial(serve_at, mosquitto.url)
 
 
 def test_it_ends_when_every_gateway_that_was_named_has_the_image(
@@ -140,26 +150,40 @@ def test_what_gateways_say_that_is_wrong_is_told_once_and_harms_nobody(
         assert sent == {"0", "1", "2", "3"}
 
 
-def test_a_broker_that_refuses_us_or_is_not_there_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_broker_that_refuses_us_or_is_not_there_ends_it_at_once(serve_at: Serve, tmp_path: Path) -> None:
     users = password_file(tmp_path, "head-end", "secret")
     with Mosquitto(tmp_path / "broker", settings=f"allow_anonymous false\npassword_file {users}") as strict:
         wrong = tmp_path / "wrong"
         wrong.write_text("a wrong one\n")
-        user = ("--broker", strict.url, "--username", "head-end", "--gateway", "gw", "--password-file")
-        refused = Served(tmp_path, *user, str(wrong))
+        user = (strict.url, "--username", "head-end", "--gateway", "gw", "--password-file")
+        refused = serve_at(*user, str(wrong))
         assert refused.wait() == Exit.NO_DAEMON
         assert "not authori" in refused.err.lower()
         assert "a wrong one" not in refused.err + refused.out
 
         right = tmp_path / "right"
         right.write_text("secret\n")
-        served = Served(tmp_path, *user, str(right))
+        served = serve_at(*user, str(right))
         served.hears()
         assert served.end(signal.SIGINT) == Exit.INTERRUPTED
 
-    gone = Served(tmp_path, "--broker", "mqtt://127.0.0.1:9", "--gateway", "gw")
+    gone = serve_at("mqtt://127.0.0.1:9", "--gateway", "gw")
     assert gone.wait() == Exit.NO_DAEMON
     assert "cannot connect to 127.0.0.1 port 9" in gone.err
+
+
+def test_over_tls_both_sides_show_who_they_are(serve_at: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ours")
+    (certificate, key), (ours, our_key) = authority.sign(LOOPBACK), authority.sign("head-end")
+    settings = f"certfile {certificate}\nkeyfile {key}\ncafile {authority.file}\nrequire_certificate true"
+    with Mosquitto(tmp_path / "broker", settings=settings) as broker:
+        url = (f"mqtts://{LOOPBACK}:{broker.port}", "--gateway", "gw", "--ca-file", str(authority.file))
+        served = serve_at(*url, "--cert-file", str(ours), "--key-file", str(our_key)).hears()
+        assert "SHA-256" in served.first
+        assert served.end(signal.SIGINT) == Exit.INTERRUPTED
+        stranger = serve_at(*url)
+        assert stranger.wait() == Exit.NO_DAEMON
+        assert "was not reached: " in stranger.err
 
 
 @pytest.mark.parametrize(

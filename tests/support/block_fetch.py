@@ -6,10 +6,10 @@ import hashlib
 import random
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from support.fetching import Watching
 from support.patience import PATIENCE_S, eventually
 
 from gateway.clock import SystemClock
@@ -81,23 +81,6 @@ class Serving:
             self.news += self.server.step()
 
 
-@dataclass
-class Watching:
-    """Whoever waits for an image, as its source sees them."""
-
-    stopping: bool = False
-    octets: int = 0
-    """That came over the network."""
-    done: list[int] = field(default_factory=list)
-
-    def stop(self) -> bool:
-        return self.stopping
-
-    def came(self, octets: int, done: int, total: int | None) -> None:
-        self.octets += octets
-        self.done.append(done)
-
-
 class Fetching:
     """One gateway that fetches one image into `directory`, in a thread; it may end and begin again."""
 
@@ -126,7 +109,7 @@ class Fetching:
 
     def stop(self) -> Self:
         """As the end of its process in order does."""
-        self.watch.stopping = True
+        self.watch.enough.set()
         return self.wait()
 
     def wait(self) -> Self:
@@ -137,7 +120,7 @@ class Fetching:
 
     def reached(self, octets: int) -> bool:
         """So much of the image is here."""
-        return bool(self.watch.done) and self.watch.done[-1] >= octets
+        return bool(self.watch.told) and self.watch.told[-1][1] >= octets
 
     @property
     def content(self) -> bytes:

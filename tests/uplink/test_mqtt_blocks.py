@@ -56,8 +56,10 @@ def test_an_image_comes_with_every_block_sent_once_and_whoever_serves_is_told(
     assert fetching.content == IMAGE
     eventually(serving.done)
     assert serving.sent() == BLOCKS
-    assert fetching.watch.octets == len(IMAGE)
-    assert fetching.watch.done == sorted(fetching.watch.done)
+    octets, done, totals = zip(*fetching.watch.told, strict=True)
+    assert sum(octets) == done[-1] == len(IMAGE)
+    assert list(done) == sorted(done)
+    assert set(totals) == {len(IMAGE)}
     assert serving.news == []
     assert list((tmp_path / "images").iterdir()) == [tmp_path / "images" / serving.server.sha256]
 
@@ -153,7 +155,7 @@ def test_the_image_comes_whole_whatever_happens_to_its_blocks(
     door.fate = fate
     fetching = Fetching(door.url, tmp_path, IMAGE, digests=digests_of(IMAGE)).start()
     assert fetching.content == IMAGE
-    assert fetching.watch.done[-1] == len(IMAGE)
+    assert fetching.watch.told[-1][1] == len(IMAGE)
 
 
 def test_a_bad_block_costs_one_block(door: BlockDoor, serving: Serving, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from support.block_fetch import BLOCK, ROOT, Watching, digests_of, made_up
+from support.block_fetch import BLOCK, ROOT, digests_of, made_up
+from support.fetching import Watching
 from support.sim_hub import SimHub
 
 from gateway.errors import GatewayError, NetError
@@ -142,6 +143,15 @@ def test_a_slow_line_carries_hardly_anything_twice(tmp_path: Path, octets_per_s:
     world.fetch()
     assert world.sent <= 1.1 * BLOCKS
     assert world.clock.monotonic() < 1.15 * len(IMAGE) / octets_per_s + 10
+
+
+@pytest.mark.parametrize("rate", [20_000, 100_000])
+def test_who_serves_keeps_to_its_rate(tmp_path: Path, rate: float) -> None:
+    world = World(tmp_path, octets_per_s=1e7)
+    world.server._rate = rate
+    world.fetch()
+    assert world.sent <= 1.05 * BLOCKS
+    assert world.clock.monotonic() == pytest.approx(len(IMAGE) / rate, rel=0.1)
 
 
 def test_half_of_all_blocks_lost_costs_twice_the_blocks_and_little_time(tmp_path: Path) -> None:
