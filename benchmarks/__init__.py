@@ -18,6 +18,8 @@ what it installs: the libraries of each Debian and the containers.
     fetch       fetch_overhead, fetch_memory_mib, fetch_cancel_s: 64 MiB over HTTP; fetch_waste: over a link that is cut
     idle        start_to_ready_s     the daemon, a bare process, with 100 meters; rss_mib as well
     log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
+    mqtt_images mqtt_blocks_rate, fetch_memory_mqtt_mib, fetch_cancel_mqtt_s: the daemon, `image serve` and a mosquitto;
+                fetch_waste_mqtt: octets that 50 cut connections cost
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well, and

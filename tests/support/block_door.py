@@ -20,14 +20,14 @@ class BlockDoor(Door):
     def __init__(self, behind: int, fate: Fate = lambda number, content: [(number, content)]) -> None:
         super().__init__(behind)
         self.fate = fate
-        self.blocks = 0
-        """That the broker sent."""
+        self.connections = 0
         self.down_octets = 0
         """Of everything that went to gateways."""
         self.cut_after: int | None = None
         """Cut every connection when so many octets more have gone to gateways."""
 
     def down(self, broker: socket.socket, client: socket.socket) -> None:
+        self.connections += 1
         with contextlib.suppress(OSError):
             for kind, packet in _packets(broker):
                 passing = list(self._passing(packet)) if kind == _PUBLISH else [packet]
@@ -43,7 +43,6 @@ class BlockDoor(Door):
         if not stem.endswith("/block"):
             yield packet
             return
-        self.blocks += 1
         # Blocks come at QoS 0, without properties: MQTT 5 says so by a length of 0, MQTT 3.1.1 has none.
         properties = packet[topic_end : topic_end + self._properties_length(packet, topic_end)]
         content = packet[topic_end + len(properties) :]
