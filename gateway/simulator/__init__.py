@@ -11,6 +11,7 @@ their lines can fail.
       services     GET, SET, ACTION on
       objects      what a meter has, of it
       image          Image Transfer, class 18
+      schedule       Single action schedule, class 22, and the clock
     medium     octets between a gateway and meters: time, who hears what, who talks at once
       noise      what becomes of them on their way
     line       in process on virtual time                        `VirtualLine`, `VirtualClock`

@@ -280,6 +280,16 @@ class Faults:
     """For so long after the reboot it still tells the old version, and that activation runs."""
     default_association_s: float = 0.0
     """For so long after the reboot it has only its default association, for the public client."""
+    clock_off_s: float = 0.0
+    """Its clock is ahead by so much."""
+    schedule_refused: int = 0
+    """DataAccessResult of every time that is written into its schedule."""
+    clearing_refused: int = 0
+    """The same of no time."""
+    script_denied: bool = False
+    """What its schedule runs cannot be written."""
+    schedule_drops_minutes: bool = False
+    """It keeps the hour only."""
     status_after_activation: ImageTransferStatus = ImageTransferStatus.ACTIVATION_SUCCESSFUL
 
 

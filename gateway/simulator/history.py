@@ -36,6 +36,8 @@ class What(StrEnum):
     """Method 4 was invoked (a6 before)."""
     ACTIVATED = "activated"
     """The meter is back after activation (a6 after)."""
+    SCHEDULED = "scheduled"
+    """Its schedule was written (times in it)."""
     REFUSED = "refused"
     """A method of class 18 was refused (its action-result)."""
     REBOOT = "reboot"

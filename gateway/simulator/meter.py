@@ -12,8 +12,10 @@ from gateway.simulator.history import History, What
 from gateway.simulator.image import ImageTransfer, Outcome
 from gateway.simulator.link import Reply, SecondaryLink, Sent
 from gateway.simulator.objects import Objects
+from gateway.simulator.schedule import ActionSchedule
 from gateway.simulator.services import Answered
 from gateway.simulator.spec import MeterSpec
+from gateway.wire import image_transfer
 from gateway.wire.hdlc import Frame, FrameReader, FrameType, Parameters
 
 _NOTHING = Outcome(0)
@@ -24,7 +26,8 @@ class VirtualMeter:
     """One meter on whatever line it is put. It has no time of its own: everything happens when it hears something,
     at the time it is told, or when it is asked to `settle`. Times are seconds that never go back.
 
-    `history`, `image` and `counters` are for whoever wants to know what the meter has seen; they survive its reboots.
+    `history`, `image`, `schedule` and `counters` are for whoever wants to know what the meter has seen; they survive
+    its reboots.
     """
 
     def __init__(self, spec: MeterSpec, *, faults: Faults = NONE, seed: int = 0) -> None:
@@ -35,7 +38,8 @@ class VirtualMeter:
         self.counters = Counters(spec.client_counter, spec.own_counter)
         self._door = Door()
         self._faults = faults
-        self._objects = Objects(spec, self.image, self.history, lambda: self.counters.client)
+        self.schedule = ActionSchedule(spec, faults, self.history)
+        self._objects = Objects(spec, self.image, self.schedule, self.history, lambda: self.counters.client)
         self._challenges = dice(seed, f"{name} challenges")
         self._replies = dice(seed, f"{name} replies")
         self._ear = BroadcastEar(spec, self.counters)
@@ -57,12 +61,21 @@ class VirtualMeter:
         return self._down_until_s is not None
 
     def settle(self, now_s: float) -> None:
-        """Let everything happen that was due by now: the end of a reboot, of a verification."""
+        """Let everything happen that was due by now: the end of a reboot, of a verification, a schedule."""
+        self._boot(now_s)
+        due_s = self.schedule.take_due(now_s)
+        if due_s is not None and not self.down:
+            self.image.settle(due_s)
+            if self.image.invoke(image_transfer.ACTIVATE, image_transfer.no_data(), due_s).reboots:
+                self.reboot(due_s)
+                self._boot(now_s)
+        self.image.settle(now_s)
+
+    def _boot(self, now_s: float) -> None:
         if self._down_until_s is not None and now_s >= self._down_until_s:
             booted_at_s, self._down_until_s = self._down_until_s, None
             if self.image.came_back(booted_at_s):
                 self._door.default_until_s = booted_at_s + self._faults.default_association_s
-        self.image.settle(now_s)
 
     def reboot(self, now_s: float) -> None:
         """Power fails; the meter is back after `reboot_s`, without links and associations."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 
-from gateway.simulator.clock import EPOCH
 from gateway.simulator.history import History, What
 from gateway.simulator.image import ImageTransfer, Outcome
+from gateway.simulator.schedule import ActionSchedule
 from gateway.simulator.spec import MeterSpec
-from gateway.wire import axdr, image_transfer
+from gateway.wire import action_schedule, axdr, image_transfer
 from gateway.wire.apdu import ActionResult, Attribute, DataAccessResult, Method, obis
 from gateway.wire.axdr import Data
 
@@ -26,9 +25,16 @@ class Objects:
     """Dispatches attributes and methods. The public client reads what is public; nobody else is a guest here."""
 
     def __init__(
-        self, spec: MeterSpec, image: ImageTransfer, history: History, client_counter: Callable[[], int]
+        self,
+        spec: MeterSpec,
+        image: ImageTransfer,
+        schedule: ActionSchedule,
+        history: History,
+        client_counter: Callable[[], int],
     ) -> None:
         self._image = image
+        self._schedule = schedule
+        self._schedule_object = obis(spec.schedule_object)
         self._history = history
         self._image_object = obis(spec.image_object)
         counter = obis(spec.counter_object)
@@ -39,6 +45,7 @@ class Objects:
             CLOCK: CLOCK_CLASS,
             ASSOCIATION: ASSOCIATION_CLASS,
             self._image_object: image_transfer.CLASS_ID,
+            self._schedule_object: action_schedule.CLASS_ID,
         }
         self._public = {LOGICAL_DEVICE_NAME, counter, CLOCK}
         if spec.public_version:
@@ -46,7 +53,7 @@ class Objects:
         self._values: dict[bytes, Callable[[float], Data]] = {
             obis(spec.firmware_object): lambda _: axdr.octet_string(image.active_version.encode()),
             counter: lambda _: axdr.u32(client_counter()),
-            CLOCK: _time_of_day,
+            CLOCK: schedule.clock.shown,
         }
         self._texts = {obis(name): text for name, text in spec.texts}
         self._texts[LOGICAL_DEVICE_NAME] = spec.logical_device_name
@@ -71,6 +78,8 @@ class Objects:
         if instance == self._image_object:
             self._history.note(now_s, What.GET, number)
             return self._image.get(number, now_s)
+        if instance == self._schedule_object:
+            return self._schedule.get(number)
         if number == 2 and instance in self._texts:
             return axdr.octet_string(self._text(instance).encode())
         if number == 2 and instance in self._values:
@@ -81,14 +90,16 @@ class Objects:
         now_new = self._image.active_version == self._new_version
         return self._new_texts.get(instance, self._texts[instance]) if now_new else self._texts[instance]
 
-    def set(self, attribute: Attribute, value: Data, *, public: bool) -> int:
+    def set(self, attribute: Attribute, value: Data, now_s: float, *, public: bool) -> int:
         """A DataAccessResult."""
         class_id, instance, number = attribute
         wrong = self._wrong(class_id, instance)
         if wrong:
             return wrong
-        if public or instance != self._image_object:
+        if public or instance not in (self._image_object, self._schedule_object):
             return DataAccessResult.READ_WRITE_DENIED
+        if instance == self._schedule_object:
+            return self._schedule.set(number, value, now_s)
         return self._image.set(number, value)
 
     def invoke(self, method: Method, argument: Data | None, now_s: float, *, public: bool) -> Outcome:
@@ -108,23 +119,3 @@ class Objects:
         if found is None:
             return DataAccessResult.OBJECT_UNDEFINED
         return 0 if found == class_id else DataAccessResult.OBJECT_CLASS_INCONSISTENT
-
-
-def _time_of_day(now_s: float) -> Data:
-    """Attribute 2 of the clock: the meter counts from the same moment as all virtual time, in UTC."""
-    now: datetime = EPOCH + timedelta(seconds=now_s)
-    return axdr.octet_string(
-        now.year.to_bytes(2, "big")
-        + bytes(
-            (
-                now.month,
-                now.day,
-                now.isoweekday(),
-                now.hour,
-                now.minute,
-                now.second,
-                now.microsecond // 10_000,
-            )
-        )
-        + bytes((0, 0, 0))
-    )

@@ -99,7 +99,9 @@ class Services:
             case SetRequest():
                 result: int = DataAccessResult.OBJECT_UNDEFINED
                 if apdu.access is None:
-                    result = self._objects.set(apdu.attribute, _written(apdu, request), public=self._public)
+                    result = self._objects.set(
+                        apdu.attribute, _written(apdu, request), now_s, public=self._public
+                    )
                 answer = pdu.encode(SetResponse(apdu.invoke, result))
             case _:
                 raise AssertionError(f"{type(apdu).__name__} is served and not known")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gateway.model import Authentication, BroadcastFraming, HlsCounter, IdentifierSource, MeterKeys, Security
+from gateway.wire.action_schedule import Execution
 from gateway.wire.hdlc import Address
 
 PUBLIC_CLIENT = 16
@@ -81,6 +82,16 @@ class MeterSpec:
     """Verification demands that the identifier is the one in the head of the image, or its MD5."""
     image_sha256: str = ""
     """Verification demands this digest; empty: any complete image is good."""
+    activation_script: str = "0-0:10.0.107.255"
+    activation_selector: int = 1
+    """The script that activates the image."""
+    schedule_object: str = "0-0:15.0.2.255"
+    armed: tuple[Execution, ...] = ()
+    """What its schedule has from the factory."""
+    armed_selector: int = 1
+    """The script that it runs."""
+    timezone: str = "UTC"
+    """Of its clock."""
     erase_s: float = 0.0
     verify_s: float = 2.0
     reboot_s: float = 20.0

@@ -27,6 +27,7 @@ from gateway.wire.cosem import (
     Selection,
     list_of,
     obis,
+    obis_text,
 )
 from gateway.wire.reader import Reader
 
@@ -75,6 +76,7 @@ __all__ = [
     "decode",
     "encode",
     "obis",
+    "obis_text",
 ]  # fmt: skip
 
 

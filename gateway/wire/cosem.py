@@ -29,6 +29,12 @@ def obis(text: str) -> bytes:
     return bytes(values)
 
 
+def obis_text(instance: bytes) -> str:
+    """The logical name of 6 octets as people write it."""
+    a, b, c, d, e, f = instance
+    return f"{a}-{b}:{c}.{d}.{e}.{f}"
+
+
 class Attribute(NamedTuple):
     """An attribute of an object: class_id, logical name of 6 octets (`instance`), attribute_id."""
 

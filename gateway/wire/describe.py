@@ -14,7 +14,7 @@ from gateway.errors import WireError
 from gateway.wire import apdu, association, image_transfer
 from gateway.wire.apdu import Attribute, Invoke, Method
 from gateway.wire.axdr import BitString, CompactArray, Data, Tag, members
-from gateway.wire.cosem import ActionResult, DataAccessResult, ExceptionService, ExceptionState
+from gateway.wire.cosem import ActionResult, DataAccessResult, ExceptionService, ExceptionState, obis_text
 from gateway.wire.hidden import CHALLENGED, SEALED
 from gateway.wire.security import Sealed
 
@@ -298,10 +298,9 @@ def _method(named: Method) -> str:
 
 
 def _member(class_id: int, instance: bytes, number: int, names: dict[tuple[int, int], str], what: str) -> str:
-    a, b, c, d, e, f = instance
     name = names.get((class_id, number))
     told = f" ({name})" if name else ""
-    return f"class {class_id} {a}-{b}:{c}.{d}.{e}.{f} {what} {number}{told}"
+    return f"class {class_id} {obis_text(instance)} {what} {number}{told}"
 
 
 def _invoke(invoke: Invoke) -> str:

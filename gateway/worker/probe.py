@@ -47,8 +47,7 @@ def _read(session: Session, attribute: apdu.Attribute, meaning: Callable[[Data],
 def _logical_name(data: Data) -> str:
     match data.value:
         case bytes() as octets if len(octets) == 6:
-            a, b, c, d, e, f = octets
-            return f"{a}-{b}:{c}.{d}.{e}.{f}"
+            return apdu.obis_text(octets)
         case _:
             raise WireError(f"expected a logical name, the meter sent {data.tag.name}")
 
