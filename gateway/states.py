@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.model import CampaignState, JobState
+from gateway.model import CampaignState, Job, JobState
 
 _J, _C = JobState, CampaignState
 
@@ -46,6 +46,13 @@ CAMPAIGN_GOES_TO: Mapping[CampaignState, frozenset[CampaignState]] = {
     _C.CANCELLING: _ENDS - {_C.FAILED},
     **{state: frozenset() for state in _ENDS},
 }
+
+
+def in_its_meters_hands(job: Job) -> bool:
+    """Its activation was ordered, or its meter may have the time of it: what becomes of that is looked after whatever
+    the hour, and the job never ends without a word about it."""
+    return job.record is not None and (job.record.activate_decided or job.record.scheduled_at is not None)
+
 
 CAN_BE_CANCELLED = frozenset(state for state, then in JOB_GOES_TO.items() if _J.CANCELLED in then)
 """Until activation is decided; from then on the meter does as it was told (contract)."""

@@ -242,6 +242,8 @@ def _activation(activation: Document) -> str:
             return f"in window {activation['window']}"
         case ActivateWhen.AT:
             return f"from {moment(activation['at'])} on"
+        case ActivateWhen.METER:
+            return f"by each meter itself at {moment(activation['at'])}"
         case ActivateWhen.MANUAL:
             return "manual, " + ("approved" if activation["approved"] else "not approved yet")
         case when:

@@ -36,17 +36,17 @@ def _activation(context: click.Context, option: click.Parameter, text: str | Non
     match when:
         case ActivateWhen.IMMEDIATELY | ActivateWhen.MANUAL if when == text:
             return {"when": when}
-        case ActivateWhen.AT if what:
+        case ActivateWhen.AT | ActivateWhen.METER if what:
             return {"when": when, "at": read_moment(context, option, what)}
         case ActivateWhen.WINDOW if what:
             return {"when": when, "window": what}
         case _:
-            expected = "immediately, manual, at:TIME or window:NAME"
+            expected = "immediately, manual, at:TIME, meter:TIME or window:NAME"
             raise click.BadParameter(f"found {text!r}, expected {expected}")
 
 
 def _complete_activation(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
-    return [word for word in ("immediately", "manual", "at:", "window:") if word.startswith(begun)]
+    return [word for word in ("immediately", "manual", "at:", "meter:", "window:") if word.startswith(begun)]
 
 
 _ANY_ORDER = (
@@ -58,7 +58,7 @@ _ANY_ORDER = (
         shell_complete=_complete_activation,
         metavar="WHEN",
         help="When a meter that verified the image is told to run it: immediately (the default), manual (after"
-        " `campaign approve`), at:TIME, or window:NAME.",
+        " `campaign approve`), at:TIME, window:NAME, or meter:TIME, which its own schedule is given.",
     ),
     click.option(
         "--not-after",

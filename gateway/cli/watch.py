@@ -193,6 +193,10 @@ def _octets(fetch: Document) -> str:
     return f"{here / octets:.1f} {f'of {total / octets:.1f} ' if total else ''}{unit}"
 
 
+_TOLD = frozenset({JobState.SKIPPED, JobState.WAITING, JobState.AWAITING_ACTIVATION})
+"""The message of a job in these states says more than the state."""
+
+
 def job_sentence(job: Document) -> str:
     """One meter's part in a few words: `transferring 40 %, 410 of 1024 blocks, 812 B/s, 3 min 20 s to go`."""
     words = [str(job["state"])]
@@ -204,7 +208,7 @@ def job_sentence(job: Document) -> str:
         words[0] += f", {job['version_before'] or '?'} -> {job['version_after']}"
     if job["code"]:
         words.append(f"{job['code']}: {job['message']}")
-    elif job["state"] in (JobState.SKIPPED, JobState.WAITING) and job["message"]:
+    elif job["state"] in _TOLD and job["message"]:
         words.append(str(job["message"]))
     elif differs := differences(job["health"]):
         words.append(differs)

@@ -17,12 +17,13 @@ from gateway.config import values as v
 from gateway.config.mqtt import read_mqtt
 from gateway.config.table import Mistakes, Table
 from gateway.config.trust import read_commands, read_firmware
-from gateway.config.windows import read_windows
+from gateway.config.windows import read_windows, system_timezone
 from gateway.model import (
     A7Policy,
     Authentication,
     BitmapOrder,
     BroadcastFraming,
+    ClockPolicy,
     Config,
     Framing,
     GatewaySettings,
@@ -65,7 +66,9 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     firmware = read_firmware(settings.table("firmware"))
     windows = read_windows(settings.table("windows"), timezone=gateway.timezone)
     ports = [_port(table) for table in port_tables]
-    profiles = {name: _profile(name, table) for name, table in profile_table.named(v.ID).items()}
+    profiles = {
+        name: _profile(name, table, gateway.timezone) for name, table in profile_table.named(v.ID).items()
+    }
     by_name = {port.name: port for port in ports if port.name}
     meters = [_meter(table, by_name, profiles) for table in meter_tables]
     key_tables = key_table.named(v.ID)
@@ -173,7 +176,8 @@ def _check_mode_e(table: Table, port: PortSettings) -> None:
         table.wrong("mode_e", "false, for the rate behind socket:// cannot be set; rfc2217:// can")
 
 
-def _profile(name: str, table: Table) -> Profile:
+def _profile(name: str, table: Table, timezone: str) -> Profile:
+    """`timezone`: the gateway's; empty: the system's."""
     known = Profile()
     profile = Profile(
         name=name,
@@ -210,9 +214,16 @@ def _profile(name: str, table: Table) -> Profile:
         ),
         broadcast_gap_s=table.read("broadcast_gap", v.duration("0s", "1min"), known.broadcast_gap_s),
         broadcast_max_info=table.read("broadcast_max_info", v.integer(32, 2030), known.broadcast_max_info),
+        activation_schedule=table.read("activation_schedule", v.OBIS, known.activation_schedule),
+        activation_script=table.read("activation_script", v.OBIS, known.activation_script),
+        activation_selector=table.read("activation_selector", v.integer(0, 65535), known.activation_selector),
+        activation_timezone=table.read("activation_timezone", v.TIMEZONE, known.activation_timezone),
+        activation_clock=table.read("activation_clock", v.choice(ClockPolicy), known.activation_clock),
         health_checks=table.read("health_checks", v.list_of(v.OBJECT_ATTRIBUTE), known.health_checks),
         health_failure=table.read("health_failure", v.BOOLEAN, known.health_failure),
     )
+    if profile.activation_schedule and not profile.activation_timezone:
+        profile = replace(profile, activation_timezone=timezone or system_timezone())
     names = [check.text for check in profile.health_checks]
     if len(set(names)) < len(names):
         table.wrong("health_checks", "each object once")

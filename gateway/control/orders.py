@@ -11,6 +11,7 @@ from gateway.control.timing import read_timing
 from gateway.errors import DigestError, NotFoundError, PolicyError, SchemaError, SizeError
 from gateway.model import (
     DEFAULT_PRIORITY,
+    ActivateWhen,
     Campaign,
     CampaignState,
     Config,
@@ -26,6 +27,7 @@ from gateway.plan.order import turn
 from gateway.supply.images import ImageStore
 from gateway.supply.source import MQTT_URL, check_url
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
+from gateway.transfer.schedule import comes_twice
 from gateway.wire.broadcast import largest_block
 
 
@@ -77,6 +79,7 @@ def read_order(
         **read_timing(args, windows, now, clock_trusted=clock_trusted, covered_until=source.covered_until),
         **source.fields(),
     )
+    _check_schedules(campaign, meters)
     jobs = tuple(Job(campaign.id, meter.id, meter.port, place) for place, meter in enumerate(meters))
     released = turn(campaign, jobs, now, clock_trusted=clock_trusted).released
     floors = {} if campaign.dry_run else source.floors(meters)
@@ -142,10 +145,31 @@ def _delivery(args: Mapping[str, Any], meters: Sequence[Meter], config: Config) 
         if (reason := _unable(meter, config.keys.get(meter.id, MeterKeys()), ports[meter.port]))
     ]
     if unable:
-        more = f" and {len(unable) - 10} more" if len(unable) > 10 else ""
-        found = f"{', '.join(unable[:10])}{more}"
-        raise SchemaError(f"args.delivery: found meters that can take no broadcast, expected auto: {found}")
+        raise SchemaError(
+            f"args.delivery: found meters that can take no broadcast, expected auto: {_some(unable)}"
+        )
     return delivery
+
+
+def _check_schedules(campaign: Campaign, meters: Sequence[Meter]) -> None:
+    """Raises SchemaError where a meter has no schedule that could be given this time, or shows it twice."""
+    at = campaign.activate_at
+    if campaign.activate_when is not ActivateWhen.METER or at is None:
+        return
+    without = [meter.id for meter in meters if not meter.profile.activation_schedule]
+    if without:
+        raise SchemaError(
+            f"args.activation.when: found {_some(without)}, whose profile has no activation_schedule, expected none"
+        )
+    for zone in sorted({meter.profile.activation_timezone for meter in meters}):
+        if comes_twice(at, zone):
+            raise SchemaError(
+                f"args.activation.at: found a time that clocks in {zone} show twice, expected another"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _unable(meter: Meter, keys: MeterKeys, port: PortSettings) -> str:

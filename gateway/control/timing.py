@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.config import read_duration_s, read_window
@@ -13,6 +13,8 @@ from gateway.plan.gate import ever_opens
 from gateway.plan.windows import current_or_following
 
 LONGEST_SOAK_S = 90 * 86400.0
+SOONEST_SCHEDULE_S = 600.0
+"""A meter has to be found and to verify its image before it can be given a time."""
 
 
 def read_timing(
@@ -27,11 +29,9 @@ def read_timing(
     activated either. Raises SchemaError, and WindowError for a window that is not known or does not open in time;
     without a trusted clock nobody knows that."""
     activation = args.get("activation", {"when": ActivateWhen.IMMEDIATELY})
-    if activation["when"] == "meter":
-        raise SchemaError('args.activation.when: "meter" is not supported yet')
     when = ActivateWhen(activation["when"])
     _check_named(activation, "window", needed=when is ActivateWhen.WINDOW)
-    _check_named(activation, "at", needed=when is ActivateWhen.AT)
+    _check_named(activation, "at", needed=when in {ActivateWhen.AT, ActivateWhen.METER})
     timing: dict[str, Any] = {
         "window": args.get("window", ""),
         "activate_when": when,
@@ -82,6 +82,11 @@ def _check_times(
         raise SchemaError("args.not_after: found a time that has passed")
     if at is not None and not_after is not None and at >= not_after:
         raise SchemaError("args.activation.at: found a time that is not before not_after")
+    soonest = now + timedelta(seconds=SOONEST_SCHEDULE_S)
+    if timing["activate_when"] is ActivateWhen.METER and at < soonest:
+        raise SchemaError(
+            "args.activation.at: found a time that is less than 10 min ahead, too near for a meter's schedule"
+        )
     for name in filter(None, (timing["window"], timing["activate_window"])):
         if not ever_opens(windows[name], now, not_after):
             opening = current_or_following(windows[name], now)

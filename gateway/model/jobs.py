@@ -66,6 +66,8 @@ class TransferRecord:
     """How often verify was decided."""
     activate_decided: bool = False
     """Activate was decided; it is never sent again."""
+    scheduled_at: datetime | None = None
+    """The meter may have this time in its own schedule; None: it was not given one, or showed that it has none."""
 
 
 @dataclass(frozen=True, slots=True)

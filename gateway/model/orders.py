@@ -43,6 +43,8 @@ class ActivateWhen(StrEnum):
     """In a window of its own."""
     AT = "at"
     """From a time on."""
+    METER = "meter"
+    """By the meter itself, whose schedule is given the time."""
     MANUAL = "manual"
     """After `campaign.approve`; inside the window of the transfer, where there is one."""
 

@@ -11,6 +11,13 @@ class A7Policy(StrEnum):
     SKIP = "skip"
 
 
+class ClockPolicy(StrEnum):
+    """Whether a meter's clock is compared with ours before its schedule is given a time."""
+
+    CHECK = "check"
+    SKIP = "skip"
+
+
 class BitmapOrder(StrEnum):
     MSB = "msb"
     LSB = "lsb"
@@ -98,6 +105,14 @@ class Profile:
     """The line is left alone so long after each frame of a broadcast."""
     broadcast_max_info: int = 128
     """Octets of information that the model takes in one UI frame."""
+    activation_schedule: str = ""
+    """The Single action schedule of the image activation; empty: it has none that is to be used."""
+    activation_script: str = "0-0:10.0.107.255"
+    activation_selector: int = 1
+    """What the schedule runs: a script of a table."""
+    activation_timezone: str = ""
+    """What the meter's clock shows: an IANA name."""
+    activation_clock: ClockPolicy = ClockPolicy.CHECK
     health_checks: tuple[ObjectAttribute, ...] = ()
     """What is read before and after an update, and should be the same."""
     health_failure: bool = False

@@ -85,6 +85,8 @@ def _activation(
             return PausedWhy.CLOCK, campaign.activate_at
         early = campaign.activate_at is not None and now < campaign.activate_at
         return (PausedWhy.WINDOW, campaign.activate_at) if early else (None, None)
+    if campaign.activate_when is ActivateWhen.METER and not clock_trusted:
+        return PausedWhy.CLOCK, None
     if hours is None:
         return None, None
     if hours.why is PausedWhy.CLOCK or hours.opening is None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from gateway.model import TERMINAL_JOB, Campaign, CampaignState, Job, JobState, PausedWhy
 from gateway.plan.gate import Gate
 from gateway.plan.order import turn
+from gateway.states import in_its_meters_hands
 
 _WANTS = {
     PausedWhy.WINDOW: "waits for its window",
@@ -44,7 +45,7 @@ def verdict(
     left = [job for job in jobs[:released] if job.state not in TERMINAL_JOB]
     if not left and whose.paused:
         return Verdict(CampaignState.PAUSED, released, whose.paused, whose.message, whose.until)
-    waiting = [job for job in left if not activating(job)]
+    waiting = [job for job in left if not in_its_meters_hands(job)]
     if waiting and not any(may_work(job, gate) for job in waiting):
         why, opens_at = _closed(waiting, gate)
         return Verdict(CampaignState.PAUSED, released, why, _WANTS[why], opens_at)
@@ -52,14 +53,9 @@ def verdict(
     return Verdict(CampaignState.RUNNING if begun else CampaignState.READY, released)
 
 
-def activating(job: Job) -> bool:
-    """Activation was decided: only looking is left, whatever the time."""
-    return job.record is not None and job.record.activate_decided
-
-
 def may_work(job: Job, gate: Gate) -> bool:
     """Whether something may be done for an open job."""
-    if activating(job):
+    if in_its_meters_hands(job):
         return True
     match job.state:
         case JobState.QUEUED:

@@ -27,7 +27,7 @@ from gateway.model import (
     Reply,
     ReplyStatus,
 )
-from gateway.states import CAN_BE_CANCELLED
+from gateway.states import CAN_BE_CANCELLED, in_its_meters_hands
 from gateway.store.commands import no_longer
 from gateway.store.documents import campaign_document
 from gateway.store.jobs import JOBS, LONGEST_PAUSE, Jobs, job_of
@@ -202,8 +202,7 @@ class Campaigns(Jobs):
             job = job_of(row)
             if (job.meter_id, job.port) in places:
                 continue
-            activated = job.record is not None and job.record.activate_decided
-            code = Code.T_UNKNOWN if activated else Code.E_NOT_FOUND
+            code = Code.T_UNKNOWN if in_its_meters_hands(job) else Code.E_NOT_FOUND
             message = no_longer(job.meter_id, job.port)
             with suppress(StateError):  # cancelled meanwhile
                 self.save_job(replace(job, state=JobState.FAILED, code=code, message=message))
@@ -247,7 +246,7 @@ class Campaigns(Jobs):
         for job in jobs:
             if not _can_be_cancelled(job):
                 continue
-            if job.state in _AT_REST:
+            if job.state in _AT_REST and not in_its_meters_hands(job):
                 cancelled = replace(
                     job, state=JobState.CANCELLED, code=code, message=message or "cancelled before it began"
                 )

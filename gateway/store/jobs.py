@@ -30,8 +30,8 @@ _DUE = (
     f"{JOBS} JOIN campaigns ON campaigns.id = jobs.campaign_id"
     " WHERE jobs.port = ? AND jobs.finished_at IS NULL AND ((jobs.place < campaigns.released"
     f" AND campaigns.state IN ({', '.join(repr(str(state)) for state in _WANTS_LINE)}))"
-    # What a meter was ordered to activate is looked after in a paused campaign too.
-    " OR (campaigns.state = 'paused' AND transfers.activate_decided = 1))"
+    # What is in its meter's hands is looked after in a paused campaign too.
+    " OR (campaigns.state = 'paused' AND (transfers.activate_decided = 1 OR transfers.scheduled_at IS NOT NULL)))"
 )
 
 

@@ -33,3 +33,6 @@ CREATE TABLE floors (
 ALTER TABLE campaigns ADD COLUMN fetch_spent_s REAL NOT NULL DEFAULT 0;
 ALTER TABLE campaigns ADD COLUMN fetch_octets INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE campaigns ADD COLUMN fetch_done INTEGER NOT NULL DEFAULT 0;
+
+-- The meter may have this time in its own schedule.
+ALTER TABLE transfers ADD COLUMN scheduled_at TEXT;

@@ -1,8 +1,8 @@
 """What next? The whole Image Transfer procedure (Blue Book, class 18) as pure decisions.
 
 `steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `blocks.py` counts;
-`broadcast.py` says who takes blocks together with others; `health.py` compares before and after; `dry_run.py` stops
-before anything is changed.
+`broadcast.py` says who takes blocks together with others; `health.py` compares before and after;
+`schedule.py` lets the meter activate by itself; `dry_run.py` stops before anything is changed.
 Nothing here talks to a meter, reads a clock or writes to a disk: the worker does, and shows the result.
 """
 
@@ -13,15 +13,21 @@ from gateway.transfer.procedure import after_error, block_refused, next_step, re
 from gateway.transfer.steps import (
     Activate,
     ActivateEntry,
+    ArmSchedule,
     CheckHealth,
+    ClearSchedule,
     Done,
     Enable,
     Failed,
     Goal,
     Initiate,
     Item,
+    LeaveToMeter,
     MeterView,
+    ScheduleEntry,
+    Script,
     SendBlock,
+    SetScript,
     Step,
     Survey,
     Verify,
@@ -31,16 +37,22 @@ from gateway.transfer.steps import (
 __all__ = [
     "Activate",
     "ActivateEntry",
+    "ArmSchedule",
     "BlockSet",
     "CheckHealth",
+    "ClearSchedule",
     "Done",
     "Enable",
     "Failed",
     "Goal",
     "Initiate",
     "Item",
+    "LeaveToMeter",
     "MeterView",
+    "ScheduleEntry",
+    "Script",
     "SendBlock",
+    "SetScript",
     "Step",
     "Survey",
     "Verify",

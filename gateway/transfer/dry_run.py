@@ -7,14 +7,18 @@ from typing import assert_never
 from gateway.model import Findings, JobState
 from gateway.transfer.steps import (
     Activate,
+    ArmSchedule,
     CheckHealth,
+    ClearSchedule,
     Done,
     Enable,
     Failed,
     Goal,
     Initiate,
+    LeaveToMeter,
     MeterView,
     SendBlock,
+    SetScript,
     Step,
     Survey,
     Verify,
@@ -35,10 +39,14 @@ def rehearsed(goal: Goal, step: Step) -> Survey | CheckHealth | Done | Failed:
             would = "would be enabled"
         case Verify():
             would = "has all blocks, and would verify them"
-        case Activate():
+        case Activate() | ArmSchedule() | SetScript():
             would = "has verified the image, and would run it"
+        case ClearSchedule():
+            would = "has a schedule of an earlier order, which would be cleared"
         case Wait(why=why):
             would = f"would be waited for: {why}"
+        case LeaveToMeter():
+            would = "is about to run the image by itself"
         case _:
             assert_never(step)
     return Done(JobState.SKIPPED, f"dry run: {would}")

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from gateway.errors import ADVICE, Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, Match, TransferRecord
+from gateway.transfer import schedule
 from gateway.transfer.dry_run import rehearsed
 from gateway.transfer.health import check_after, check_before, updated
 from gateway.transfer.steps import (
@@ -56,6 +57,9 @@ _UNREADABLE = {
     Item.DEVICE_NAME: (Code.T_IDENTITY, "leave logical_device_name out for this meter"),
     Item.MATCH: (Code.T_IDENTITY, "correct `match` in the profile"),
     Item.VERSION: (Code.T_VERSION, "set firmware_object in the profile, or in the order"),
+    Item.CLOCK: (Code.T_ACTIVATE, 'activation_clock = "skip" in the profile lets it be'),
+    Item.SCHEDULE: (Code.T_ACTIVATE, "correct activation_schedule in the profile"),
+    Item.SCRIPT: (Code.T_ACTIVATE, "correct activation_schedule in the profile"),
     Item.ACTIVATE_INFO: (Code.T_IDENTIFIER, 'set a7 = "skip" in the profile of this model'),
 }
 
@@ -72,7 +76,7 @@ _AT_REST = frozenset(
 
 def next_step(goal: Goal, seen: MeterView) -> Step:
     """The one thing to do now. Pure; called before every exchange."""
-    step = _next_step(goal, seen)
+    step = schedule.cleared_first(goal, seen, _next_step(goal, seen))
     return rehearsed(goal, step) if goal.dry_run else step
 
 
@@ -81,8 +85,11 @@ def _next_step(goal: Goal, seen: MeterView) -> Step:
     if record is not None and record.activate_decided:
         return _confirm(goal, seen)
     return (
-        _identify(goal, seen)
+        schedule.follow(goal, seen)
+        or _identify(goal, seen)
+        or schedule.withdraw(goal, seen)
         or _compare_version(goal, seen)
+        or schedule.too_late(goal, seen)
         or check_before(goal, seen, _until_initiated(seen))
         or _await_erase(goal, seen)
         or _follow_status(goal, seen)
@@ -97,11 +104,15 @@ def after_error(
     if seen.record is not None and seen.record.activate_decided:
         refused = code is Code.T_SECURITY and not retryable
         return _after_lost_confirmation(goal, seen, code=code, message=message, refused=refused)
+    if schedule.may_be_armed(goal, seen):
+        refused = code is Code.T_SECURITY and not retryable
+        pause_s = _pause_s(tries, LAST_RETRY_S)
+        return schedule.after_error(seen, code=code, message=message, refused=refused, pause_s=pause_s)
     if code is Code.T_PORT and retryable:
         return _await_line(message, tries)
     if not retryable or (tries >= MAX_TRIES and not _may_verify_still(goal, seen)):
         return Failed(code, message)
-    delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LAST_RETRY_S)
+    delay_s = _pause_s(tries, LAST_RETRY_S)
     return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
 
 
@@ -109,8 +120,12 @@ def _await_line(message: str, tries: int) -> Wait | Failed:
     """An adapter that was pulled out is put back by somebody: that takes longer than a meter needs to answer."""
     if tries >= MAX_LINE_TRIES:
         return Failed(Code.T_PORT, message)
-    delay_s = min(FIRST_RETRY_S * 2 ** (tries - 1), LINE_RETRY_S)
+    delay_s = _pause_s(tries, LINE_RETRY_S)
     return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
+
+
+def _pause_s(tries: int, longest_s: float) -> float:
+    return float(min(FIRST_RETRY_S * 2 ** min(tries - 1, 10), longest_s))
 
 
 def refused(item: Item, result: int) -> Failed:
@@ -255,6 +270,10 @@ def _initiate(goal: Goal, seen: MeterView, why: str) -> Step:
         return Failed(Code.T_INCOMPLETE, f"the transfer would have to begin anew, {spent}: {why}")
     if not goal.identifier:
         return Failed(Code.T_IDENTIFIER, f"the image has no identifier at its {goal.profile.identifier}")
+    if goal.activate_at is not None and (
+        obstacle := schedule.not_possible(goal, seen, _until_initiated(seen))
+    ):
+        return obstacle
     if seen.enabled is None:
         return Survey(Item.ENABLED, _until_initiated(seen))
     may_enable = goal.profile.enable_transfer and not seen.enable_tried
@@ -376,17 +395,19 @@ def _may_verify_still(goal: Goal, seen: MeterView) -> bool:
 def _activate(goal: Goal, seen: MeterView) -> Step:
     """Invariant 6: verified by the meter itself, by a7 the image that was sent and no other, and in its time."""
     if goal.profile.a7 is A7Policy.SKIP:
-        return _activate_in_time(seen)
+        return _activate_in_time(goal, seen)
     if seen.activate_info is None:
         return Survey(Item.ACTIVATE_INFO)
     ours = ActivateEntry(goal.image_size, goal.identifier)
     if any(entry != ours for entry in seen.activate_info):
         named = "; ".join(_shown(entry) for entry in seen.activate_info)
         return Failed(Code.T_IDENTIFIER, f"the meter would activate {named}; sent was {_shown(ours)}")
-    return _activate_in_time(seen)
+    return _activate_in_time(goal, seen)
 
 
-def _activate_in_time(seen: MeterView) -> Step:
+def _activate_in_time(goal: Goal, seen: MeterView) -> Step:
+    if goal.activate_at is not None:
+        return schedule.arm(goal, seen, AWAIT_ACTIVATION_S)
     if seen.activation_waits:
         return Wait(AWAIT_ACTIVATION_S, seen.activation_waits, JobState.AWAITING_ACTIVATION)
     return Activate()
@@ -403,7 +424,8 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
     since_s = _since_activation(seen)
     if since_s < goal.profile.reconnect_after_s:
         left_s = max(goal.profile.reconnect_after_s - since_s, SHORTEST_WAIT_S)
-        return Wait(left_s, "the meter restarts", JobState.CONFIRMING)
+        why = "the meter restarts" if since_s >= 0 else "the meter runs the image by itself"
+        return Wait(left_s, why, JobState.CONFIRMING)
     wrong = _identify(goal, seen)
     if wrong is not None:
         return wrong
@@ -416,8 +438,8 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
         return Survey(Item.STATUS, JobState.CONFIRMING)
     found = f"the meter reports version {seen.version!r} and status {seen.status.value}"
     if seen.status is _S.ACTIVATION_FAILED:
-        return Failed(Code.T_ACTIVATE, found)
-    if since_s > goal.profile.activate_timeout_s:
+        return schedule.cleared_at_last(goal, seen) or Failed(Code.T_ACTIVATE, found)
+    if since_s > _timeout_s(goal, seen):
         expected = repr(goal.expect_version) if goal.expect_version else "another than before"
         found = f"{found}, expected was {expected}"
         if changed:
@@ -425,7 +447,7 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
         remedy = "if the model needs longer, activate_timeout in the profile"
         if not goal.expect_version:
             remedy = f"the image has the version that ran before, or {remedy}"
-        return Failed(Code.T_ACTIVATE, f"{found}: {remedy}")
+        return schedule.cleared_at_last(goal, seen) or Failed(Code.T_ACTIVATE, f"{found}: {remedy}")
     return Wait(CONFIRM_POLL_S, f"{found}, not yet the new one", JobState.CONFIRMING)
 
 
@@ -441,7 +463,7 @@ def _after_lost_confirmation(
         return Failed(
             Code.T_UNKNOWN, f"activation was sent, its outcome could not be read in 24 h: {message}"
         )
-    if since_s > goal.profile.activate_timeout_s:
+    if since_s > _timeout_s(goal, seen):
         return Wait(UNCERTAIN_POLL_S, f"outcome not known: {message}", JobState.UNCERTAIN)
     return Wait(CONFIRM_POLL_S, f"the outcome cannot be read yet: {message}", JobState.CONFIRMING)
 
@@ -449,6 +471,12 @@ def _after_lost_confirmation(
 def _too_large(block_size: int, largest_block: int) -> Failed:
     limit = f"at most {largest_block} octets fit the meter's PDU"
     return Failed(Code.T_BLOCK, f"a block has {block_size} octets, {limit}")
+
+
+def _timeout_s(goal: Goal, seen: MeterView) -> float:
+    """A meter that goes by its own clock may be late."""
+    own_clock = seen.record is not None and seen.record.scheduled_at is not None
+    return goal.profile.activate_timeout_s + (schedule.CLOCK_TOLERANCE_S if own_clock else 0.0)
 
 
 def _since_activation(seen: MeterView) -> float:

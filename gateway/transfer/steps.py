@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from gateway.errors import Code
@@ -27,6 +28,8 @@ class Goal:
     take_over: bool = False
     dry_run: bool = False
     """Look, and change nothing."""
+    activate_at: datetime | None = None
+    """When the meter is to run the image by itself; None: this gateway orders it."""
 
 
 class Item(Enum):
@@ -40,6 +43,9 @@ class Item(Enum):
     ENABLED = "image_transfer_enabled"
     STATUS = "image_transfer_status"
     ACTIVATE_INFO = "image_to_activate_info"
+    CLOCK = "clock"
+    SCHEDULE = "schedule of the image activation"
+    SCRIPT = "script of that schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,28 @@ class ActivateEntry:
     identification: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleEntry:
+    """A time in a meter's schedule."""
+
+    wall: datetime | None
+    """What its clock shows then; None: it comes again and again."""
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script of a script table, which is named by its logical name."""
+
+    table: str
+    selector: int
+
+
 @dataclass(slots=True)
 class MeterView:
     """What is known of one meter. The worker writes it, the procedure only reads it.
 
-    Everything up to `conflict` is an observation of the present association and is forgotten with it
+    Everything up to `script_set` is an observation of the present association and is forgotten with it
     (invariant 1: any doubt means survey again). `record` is the durable part. Times are monotonic seconds.
     """
 
@@ -80,8 +103,25 @@ class MeterView:
     conflict: str = ""
     """Why the meter's bitmap does not continue the record; empty: it does, or was not read."""
 
+    clock_off_s: float | None = None
+    """By how much the meter's clock was ahead."""
+    schedule: tuple[ScheduleEntry, ...] | None = None
+    """Its times but those that never come."""
+    script: Script | None = None
+    script_set: bool = False
+    """It was set, and the meter did not object."""
+
     activation_waits: str = ""
     """Why activation may not be ordered now; empty: it may."""
+    now: datetime | None = None
+    """The time of day; None: it is not trusted, or nobody needs it."""
+    armed: bool = False
+    """The meter has shown, to this process, that it has the image, and its schedule the time of this order."""
+    schedule_wrong: str = ""
+    """What it showed instead, after it was given that time; empty: it did not."""
+    withdrawn: bool = False
+    """The order was taken back while that time may stand in the meter."""
+    clearing_refused: bool = False
 
     verify_answered: bool = False
     """The last verify was answered, with whatever result: its status decides, it is not sent again."""
@@ -115,6 +155,10 @@ class MeterView:
         self.activate_info = None
         self.blocks = None
         self.swept = self.verified_here = False
+        self.clock_off_s = None
+        self.schedule = None
+        self.script = None
+        self.script_set = False
         self.conflict = ""
 
     def doubt(self) -> None:
@@ -219,6 +263,37 @@ class Activate:
 
 
 @dataclass(frozen=True, slots=True)
+class SetScript:
+    """Let the meter's schedule run this script."""
+
+    script: Script
+    state: JobState = JobState.AWAITING_ACTIVATION
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSchedule:
+    """Give the meter's schedule the time of the order."""
+
+    state: JobState = JobState.AWAITING_ACTIVATION
+
+
+@dataclass(frozen=True, slots=True)
+class ClearSchedule:
+    """Take every time out of the meter's schedule."""
+
+    state: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveToMeter:
+    """Its time is near: what becomes of it is looked for as after Activate. No exchange."""
+
+    left_s: float
+    """Until the time; negative: it has passed."""
+    state: JobState = JobState.ACTIVATING
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Leave the meter alone for `delay_s`, then look at its status again."""
 
@@ -244,4 +319,19 @@ class Failed:
     state: JobState = JobState.FAILED
 
 
-Step = Survey | CheckHealth | Enable | Initiate | SendBlock | Verify | Activate | Wait | Done | Failed
+Step = (
+    Survey
+    | CheckHealth
+    | Enable
+    | Initiate
+    | SendBlock
+    | Verify
+    | Activate
+    | SetScript
+    | ArmSchedule
+    | ClearSchedule
+    | LeaveToMeter
+    | Wait
+    | Done
+    | Failed
+)

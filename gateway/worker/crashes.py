@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 from gateway.errors import Code, GatewayError
 from gateway.model import Job
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
 from gateway.worker.group import RunKey
 
@@ -36,8 +37,7 @@ def verdict(job: Job) -> tuple[Code, str] | None:
     """Why a job is not taken in hand any more; None: it may be."""
     if job.crashes < CRASHES_BORNE:
         return None
-    activated = job.record is not None and job.record.activate_decided
     found = f"this program failed {job.crashes} times at work on {job.meter_id}: see its log"
-    if activated:
+    if in_its_meters_hands(job):
         return Code.T_UNKNOWN, f"{found}; the activation was ordered before"
     return Code.T_CRASH, found

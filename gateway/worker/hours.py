@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateway.clock import Clock
 from gateway.model import Campaign, CampaignState, Job, Profile
 from gateway.plan.gate import Gate, gate
-from gateway.plan.verdict import activating, may_work
+from gateway.plan.verdict import may_work
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
 
 NEVER_S = float("inf")
@@ -53,7 +55,7 @@ class Hours:
     def may_work(self, job: Job) -> bool:
         """Whether an exchange may be spent on this job. One that ordered an activation looks for its outcome at any
         time; a campaign that is being cancelled is let end."""
-        if activating(job):
+        if in_its_meters_hands(job):
             return True
         answer = self._answer(job.campaign_id)
         if answer.campaign.state is CampaignState.CANCELLING:
@@ -61,7 +63,13 @@ class Hours:
         return answer.campaign.state is not CampaignState.PAUSED and may_work(job, answer.gate)
 
     def may_transfer(self, job: Job) -> bool:
-        return self._answer(job.campaign_id).gate.may_transfer
+        """Whether something may be written to its meter now."""
+        answer = self._answer(job.campaign_id)
+        return answer.gate.may_transfer and answer.campaign.state is not CampaignState.PAUSED
+
+    def trusted_now(self) -> datetime | None:
+        """The time of day; None: it is not trusted."""
+        return self._clock.now() if self._clock_trusted() else None
 
     def why_closed(self, job: Job) -> str:
         """In words, for the job's message."""

@@ -1,4 +1,4 @@
-"""A job in hand: what is known of it and of its meter, and what of that is durable.
+"""A job in hand: what is known of it and of its meter, what of that is durable, and how it ends.
 
 What must be durable before octets leave is saved first (invariants 2 and 3): each initiate, verify and activate, and
 the ceiling of block numbers. Acknowledged blocks are saved at checkpoints only, about every 10 s, to spare the SD card.
@@ -7,13 +7,30 @@ the ceiling of block numbers. Acknowledged blocks are saved at checkpoints only,
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.model import TERMINAL_JOB, Campaign, Delivery, Job, JobState, Meter, TransferRecord
+from gateway.errors import Code, CounterRefusedError, GatewayError, MeterError, SilentError
+from gateway.link.session import Session
+from gateway.model import (
+    TERMINAL_JOB,
+    ActivateWhen,
+    Campaign,
+    Delivery,
+    Findings,
+    Job,
+    JobState,
+    Meter,
+    TransferRecord,
+)
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
-from gateway.transfer import Goal, MeterView, identifier_of
+from gateway.transfer import Failed, Goal, Item, MeterView, after_error, block_size, found, identifier_of
+from gateway.transfer.schedule import LEAD_S
+from gateway.wire import apdu, axdr
+from gateway.worker import objects
 from gateway.worker.block_count import BlockCount
 
 CHECKPOINT_S = 10.0
@@ -55,7 +72,9 @@ class JobInHand:
         self._goal = Goal(
             sha256=campaign.sha256,
             image_size=job.record.image_size if job.record and not image else len(image),
-            identifier=identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
+            identifier=job.record.identifier
+            if job.record and not image
+            else identifier_of(meter.profile.identifier, ordered=campaign.identifier, image=image),
             profile=meter.profile,
             expect_version=campaign.expect_version,
             profiles=campaign.profiles,
@@ -63,12 +82,23 @@ class JobInHand:
             logical_device_name=meter.logical_device_name,
             take_over=campaign.take_over,
             dry_run=campaign.dry_run,
+            activate_at=campaign.activate_at if campaign.activate_when is ActivateWhen.METER else None,
         )
         self.view = self._first_view()
         self._count = BlockCount(job, board=board, clock=clock)
         if self.view.record is not None:
             self._count.begin(self.job.blocks_total, self.view.record.acked)
         self._checkpoint_at = clock.monotonic()
+        self._session: Session | None = None
+        """What the last step was done in."""
+        self._furthest = 0
+        """The most blocks that the meter had, or acknowledged, since initiate."""
+
+    @property
+    def has_schedule(self) -> bool:
+        """Its meter's schedule is, or may have been, given a time."""
+        record = self.view.record
+        return self._goal.activate_at is not None or (record is not None and record.scheduled_at is not None)
 
     @property
     def ended(self) -> bool:
@@ -86,9 +116,8 @@ class JobInHand:
         self._board.drop(("progress", *self.key))
         if self.job.state is JobState.QUEUED:
             return
-        activated = self.view.record is not None and self.view.record.activate_decided
         verified = self.job.state is JobState.AWAITING_ACTIVATION and not image_gone
-        state = self.job.state if activated or verified else JobState.WAITING
+        state = self.job.state if verified or in_its_meters_hands(self.job) else JobState.WAITING
         self.checkpoint()
         self._save(state=state, code=None, message=why, next_try_at=None)
 
@@ -131,6 +160,74 @@ class JobInHand:
         self._save(state=JobState.TRANSFERRING, code=None, message="", delivery=delivery)
         self.wake_at = min(self.wake_at, self._clock.monotonic())
 
+    # -- how it goes wrong, and ends -------------------------------------------------------------------------------
+
+    def fail(self, error: GatewayError) -> str:
+        """The line or the meter did not do what was asked: try again later, or end."""
+        self.view.now_s = self._clock.monotonic()
+        if self.view.blocks is not None and self.view.blocks.count > self._furthest:
+            # Only this is progress: a meter that acknowledges one block for ever must come to an end.
+            self._furthest = self.view.blocks.count
+            self._progressed()
+        self.view.doubt()
+        self.keeps_line = False
+        self.job = replace(self.job, tries=self.job.tries + 1, detail=error.detail)
+        step = after_error(
+            self._goal, self.view,
+            code=error.code, message=error.message, retryable=error.retryable, tries=self.job.tries,
+        )  # fmt: skip
+        if isinstance(step, Failed):
+            return self._end(JobState.FAILED, step.message, code=step.code)
+        self.wake_at = self.view.now_s + step.delay_s
+        next_try_at = self._clock.now() + timedelta(seconds=step.delay_s)
+        # A meter that restarts is silent, and a counter that jumped is followed: nothing is wrong with that.
+        expected = step.state is JobState.CONFIRMING or isinstance(error, CounterRefusedError)
+        code = None if expected else error.code
+        self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
+        return step.why
+
+    def cancel(self, session: Session | None, *, code: Code | None = None, message: str = "") -> str:
+        """Somebody cancelled the campaign, or its time is over, and nothing was activated."""
+        self._session = session
+        self.job = replace(self.job, detail="")
+        return self._end(JobState.CANCELLED, message or "cancelled", code=code)
+
+    def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
+        details = (detail or (self.job.detail if code else ""), self._put_back())
+        # A dry run leaves the record with the order that began the transfer.
+        over = state is JobState.UPDATED or self._goal.dry_run
+        self._save(
+            state=state, code=code, message=message, detail="; ".join(filter(None, details)), next_try_at=None,
+            finished_at=self._clock.now(), record=None if over else self.view.record,
+            findings=self._findings() if self._goal.dry_run else None,
+        )  # fmt: skip
+        self._board.drop(("progress", *self.key))
+        return f"{state}: {message}"
+
+    def _findings(self) -> Findings:
+        size, session = block_size(self._goal, self.view), self._session
+        known = session is not None and session.alive and size
+        return found(self._goal, self.view, session.block_s(size) if known and session else None)
+
+    def _put_back(self) -> str:
+        """Disable again what was enabled; why not, where that cannot be."""
+        session = self._session
+        if not self.job.transfer_enabled:
+            return ""
+        try:
+            if session is None or not session.alive:
+                raise SilentError("the meter cannot be reached now")
+            session.set(self._enabled_attribute(), axdr.boolean(False))
+        except MeterError as error:
+            return f"image_transfer_enabled stays TRUE: {error.message}"
+        return ""
+
+    def _enabled_attribute(self) -> apdu.Attribute:
+        return objects.attribute_of(Item.ENABLED, self.meter.profile, "")
+
+    def _progressed(self) -> None:
+        self.job = replace(self.job, tries=0)
+
     # -- what is durable -----------------------------------------------------------------------------------------
 
     def _first_view(self) -> MeterView:
@@ -144,7 +241,7 @@ class JobInHand:
             # but that its verification was ordered by us tells a verified image of ours from a stranger's.
             view.record = replace(left, initiates=0, verifies=min(left.verifies, 1), activate_decided=False)
         if view.record is not None and view.record.activate_decided:
-            view.activated_at_s = view.now_s - self.meter.profile.reconnect_after_s
+            view.activated_at_s = view.now_s + self._runs_the_image_in_s(view.record)
         if view.record is not None and view.record.verifies:
             # When it was ordered is not known any more: it has its time-out afresh.
             view.verified_at_s = view.now_s
@@ -152,6 +249,13 @@ class JobInHand:
             total = -(-view.record.image_size // view.record.block_size)
             self.job = replace(self.job, blocks_total=total)
         return view
+
+    def _runs_the_image_in_s(self, record: TransferRecord) -> float:
+        """When its meter runs, or ran, the image, seconds from now, as far as that is still known."""
+        ahead_s = 0.0
+        if record.scheduled_at is not None:
+            ahead_s = (record.scheduled_at - self._clock.now()).total_seconds()
+        return ahead_s if 0.0 < ahead_s <= LEAD_S else -self.meter.profile.reconnect_after_s
 
     def _allow_further(self, number: int) -> None:
         """A checkpoint: what is acknowledged, and how far may be sent until the next one."""

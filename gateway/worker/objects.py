@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 
 from gateway.errors import WireError
 from gateway.model import BitmapOrder, Profile
-from gateway.transfer import ActivateEntry, BlockSet, Item
-from gateway.wire import apdu, image_transfer
-from gateway.wire.axdr import BitString, CompactArray, Data
+from gateway.transfer import (
+    ActivateEntry,
+    ArmSchedule,
+    BlockSet,
+    ClearSchedule,
+    Goal,
+    Item,
+    ScheduleEntry,
+    Script,
+    SetScript,
+)
+from gateway.transfer.schedule import wall_of
+from gateway.wire import action_schedule, apdu, image_transfer
+from gateway.wire.axdr import BitString, CompactArray, Data, DateTime
 
 DATA_CLASS = 1
+CLOCK_CLASS = 8
+CLOCK_OBJECT = "0-0:1.0.0.255"
 DEVICE_NAME_OBJECT = "0-0:42.0.0.255"
 
 LONGEST_TEXT = 128
@@ -35,8 +49,35 @@ def attribute_of(item: Item, profile: Profile, firmware_object: str) -> apdu.Att
             return apdu.Attribute(DATA_CLASS, apdu.obis(profile.match.object), 2)
         case Item.VERSION:
             return apdu.Attribute(DATA_CLASS, apdu.obis(firmware_object or profile.firmware_object), 2)
+        case Item.CLOCK:
+            return apdu.Attribute(CLOCK_CLASS, apdu.obis(CLOCK_OBJECT), 2)
+        case Item.SCHEDULE:
+            return _schedule(profile, action_schedule.EXECUTION_TIME)
+        case Item.SCRIPT:
+            return _schedule(profile, action_schedule.EXECUTED_SCRIPT)
         case _:
             return image_transfer.attribute(apdu.obis(profile.image_object), _IMAGE_ATTRIBUTES[item])
+
+
+def _schedule(profile: Profile, number: int) -> apdu.Attribute:
+    return action_schedule.attribute(apdu.obis(profile.activation_schedule), number)
+
+
+def for_schedule(step: SetScript | ArmSchedule | ClearSchedule, goal: Goal) -> tuple[apdu.Attribute, Data]:
+    """What is written to the meter's schedule, and where."""
+    profile = goal.profile
+    match step:
+        case SetScript(script=script):
+            wanted = action_schedule.Script(apdu.obis(script.table), script.selector)
+            return _schedule(profile, action_schedule.EXECUTED_SCRIPT), action_schedule.script_data(wanted)
+        case ArmSchedule():
+            assert goal.activate_at is not None
+            times: tuple[action_schedule.Execution, ...] = (
+                action_schedule.once(wall_of(goal.activate_at, profile.activation_timezone)),
+            )
+        case ClearSchedule():
+            times = ()
+    return _schedule(profile, action_schedule.EXECUTION_TIME), action_schedule.execution_data(times)
 
 
 def as_text(data: Data) -> str:
@@ -105,3 +146,29 @@ def as_bitmap(data: Data, total: int, order: BitmapOrder) -> BlockSet:
 def as_activate_info(data: Data) -> tuple[ActivateEntry, ...]:
     """Attribute 7 of class 18."""
     return tuple(ActivateEntry(info.size, info.identification) for info in image_transfer.activate_info(data))
+
+
+def as_wall(data: Data) -> datetime | None:
+    """Attribute 2 of the clock, without its zone; None where it is not set."""
+    if not isinstance(data.value, bytes):
+        raise WireError(f"expected a date and time, the meter sent {data.tag.name}")
+    told = DateTime.decode(data.value)
+    try:
+        return datetime(told.year, told.month, told.day, told.hour, told.minute, told.second)  # noqa: DTZ001
+    except ValueError:
+        return None
+
+
+def as_schedule(data: Data) -> tuple[ScheduleEntry, ...]:
+    """Attribute 4 of class 22: the times that may come."""
+    return tuple(
+        ScheduleEntry(each.wall, "a time that comes again" if each.wall is None else str(each.wall))
+        for each in action_schedule.executions(data)
+        if not each.never
+    )
+
+
+def as_script(data: Data) -> Script:
+    """Attribute 2 of class 22."""
+    script = action_schedule.script(data)
+    return Script(apdu.obis_text(script.table), script.selector)

@@ -10,6 +10,7 @@ from gateway.board import Board
 from gateway.clock import Clock
 from gateway.errors import Code, GatewayError, MachineError, NotFoundError
 from gateway.model import Campaign, CampaignState, Job, JobState, Meter
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.worker import crashes
@@ -96,7 +97,8 @@ class JobQueue:
 
     def _begin(self, job: Job) -> TransferRun | None:
         campaign = self._campaign_of(job)
-        if campaign.state is CampaignState.CANCELLING and not (job.record and job.record.activate_decided):
+        cancelling = campaign.state is CampaignState.CANCELLING
+        if cancelling and not in_its_meters_hands(job):
             self._end(job, JobState.CANCELLED, code=campaign.code, message=campaign.message or "cancelled")
             return None
         if poison := crashes.verdict(job):
@@ -119,12 +121,14 @@ class JobQueue:
         run = TransferRun(
             job, campaign, meter, image, store=self._store, board=self._board, clock=self._clock
         )
+        if cancelling:
+            run.withdraw(campaign)
         self._runs[run.key] = run
         return run
 
     def _image(self, job: Job, sha256: str) -> bytes:
-        """The bytes, once for all who send them; none where activation was ordered and only looking is left."""
-        if job.record is not None and job.record.activate_decided:
+        """The bytes, once for all who send them; none where only looking is left, as far as is known."""
+        if in_its_meters_hands(job):
             return b""
         for run in self._runs.values():
             if run.sha256 == sha256 and run.image:

@@ -3,48 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from gateway.board import Board
 from gateway.clock import Clock
 from gateway.errors import (
     AccessError,
     Code,
-    CounterRefusedError,
-    GatewayError,
     MeterError,
     NotNowError,
-    SilentError,
 )
 from gateway.identifiers import identifier_text
 from gateway.link.session import Session
-from gateway.model import Campaign, Findings, Job, JobState, Meter, TransferRecord
+from gateway.model import Campaign, Job, JobState, Meter, TransferRecord
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
 from gateway.transfer import (
     Activate,
+    ArmSchedule,
     BlockSet,
     CheckHealth,
+    ClearSchedule,
     Done,
     Enable,
     Failed,
     Initiate,
     Item,
+    LeaveToMeter,
     SendBlock,
+    SetScript,
     Step,
     Survey,
     Verify,
     Wait,
-    after_error,
     block_refused,
-    block_size,
-    found,
     next_step,
     refused,
 )
 from gateway.transfer.health import noted
 from gateway.wire import apdu, axdr, image_transfer
 from gateway.worker import objects
-from gateway.worker.job_in_hand import CHECKPOINT_S, JobInHand
+from gateway.worker.job_in_hand import CHECKPOINT_S
+from gateway.worker.scheduling import Scheduling
 
 BUSY_BLOCK_S = 2.0
 MAX_BUSY_BLOCKS = 30
@@ -54,7 +53,7 @@ _DENIED = frozenset({3, 13})
 """read-write-denied, scope-of-access-violated: a matter of rights, not of the image."""
 
 
-class TransferRun(JobInHand):
+class TransferRun(Scheduling):
     """A job in hand that goes on step by step."""
 
     def __init__(
@@ -69,11 +68,7 @@ class TransferRun(JobInHand):
         clock: Clock,
     ) -> None:
         super().__init__(job, campaign, meter, image, store=store, board=board, clock=clock)
-        self._session: Session | None = None
-        """What the last step was done in."""
         self._busy_blocks = 0
-        self._furthest = 0
-        """The most blocks that the meter had, or acknowledged, since initiate."""
 
     def decide(self, now_s: float) -> Step:
         """The next step."""
@@ -89,15 +84,8 @@ class TransferRun(JobInHand):
         """Do `step`; the sentence tells what was done. Raises what the session raises, and StateError when the job
         was ended by somebody else."""
         self._session = session
-        match step:
-            case Wait():
-                return self._wait(step)
-            case Done():
-                return self._end(step.state, step.message)
-            case Failed():
-                return self._end(JobState.FAILED, step.message, code=step.code)
-            case _:
-                pass
+        if isinstance(step, Wait | Done | Failed | LeaveToMeter):
+            return self._without_exchange(step)
         assert session is not None
         match step:
             case SendBlock(number=number):
@@ -114,36 +102,21 @@ class TransferRun(JobInHand):
                 return self._verify(session)
             case Activate():
                 return self._activate(session)
+            case SetScript() | ArmSchedule() | ClearSchedule():
+                return self._write_schedule(step, session)
 
-    def fail(self, error: GatewayError) -> str:
-        """The line or the meter did not do what was asked: try again later, or end."""
-        self.view.now_s = self._clock.monotonic()
-        if self.view.blocks is not None and self.view.blocks.count > self._furthest:
-            # Only this is progress: a meter that acknowledges one block for ever must come to an end.
-            self._furthest = self.view.blocks.count
-            self._progressed()
-        self.view.doubt()
-        self.keeps_line = False
-        self.job = replace(self.job, tries=self.job.tries + 1, detail=error.detail)
-        step = after_error(
-            self._goal, self.view,
-            code=error.code, message=error.message, retryable=error.retryable, tries=self.job.tries,
-        )  # fmt: skip
-        if isinstance(step, Failed):
-            return self._end(JobState.FAILED, step.message, code=step.code)
-        self.wake_at = self.view.now_s + step.delay_s
-        next_try_at = self._clock.now() + timedelta(seconds=step.delay_s)
-        # A meter that restarts is silent, and a counter that jumped is followed: nothing is wrong with that.
-        expected = step.state is JobState.CONFIRMING or isinstance(error, CounterRefusedError)
-        code = None if expected else error.code
-        self._save(state=step.state, code=code, message=step.why, next_try_at=next_try_at)
-        return step.why
-
-    def cancel(self, session: Session | None, *, code: Code | None = None, message: str = "") -> str:
-        """Somebody cancelled the campaign, or its time is over, and nothing was activated."""
-        self._session = session
-        self.job = replace(self.job, detail="")
-        return self._end(JobState.CANCELLED, message or "cancelled", code=code)
+    def _without_exchange(self, step: Wait | Done | Failed | LeaveToMeter) -> str:
+        match step:
+            case Wait():
+                return self._wait(step)
+            case Done(state=JobState.CANCELLED):
+                return self.cancel(self._session, code=self.campaign.code, message=self.campaign.message)
+            case Done():
+                return self._end(step.state, step.message)
+            case Failed():
+                return self._end(JobState.FAILED, step.message, code=step.code)
+            case LeaveToMeter():
+                return self._leave_to_meter(step)
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -170,13 +143,14 @@ class TransferRun(JobInHand):
                 view.take_status(image_transfer.status(data))
             case Item.ACTIVATE_INFO:
                 view.activate_info = objects.as_activate_info(data)
+            case Item.CLOCK | Item.SCHEDULE | Item.SCRIPT:
+                self._take_of_schedule(step.item, data)
             case Item.BITMAP:
                 view.take_bitmap(objects.as_bitmap(data, self.job.blocks_total, profile.bitmap))
         return f"read {step.item.value}"
 
     def _refused(self, item: Item, error: AccessError) -> str:
-        record = self.view.record
-        if error.result == _TEMPORARY_FAILURE or (record is not None and record.activate_decided):
+        if error.result == _TEMPORARY_FAILURE or in_its_meters_hands(self.job):
             return self.fail(
                 NotNowError(f"the meter does not tell its {item.value} now", detail=error.detail)
             )
@@ -220,22 +194,6 @@ class TransferRun(JobInHand):
         self.view.enabled = None
         self.view.enable_tried = True
         return "set image_transfer_enabled"
-
-    def _put_back(self) -> str:
-        """Disable again what was enabled; why not, where that cannot be."""
-        session = self._session
-        if not self.job.transfer_enabled:
-            return ""
-        try:
-            if session is None or not session.alive:
-                raise SilentError("the meter cannot be reached now")
-            session.set(self._enabled_attribute(), axdr.boolean(False))
-        except MeterError as error:
-            return f"image_transfer_enabled stays TRUE: {error.message}"
-        return ""
-
-    def _enabled_attribute(self) -> apdu.Attribute:
-        return objects.attribute_of(Item.ENABLED, self.meter.profile, "")
 
     def _initiate(self, step: Initiate, session: Session) -> str:
         """Invariant 3: everything that tells this image from another is durable before the meter erases."""
@@ -363,26 +321,6 @@ class TransferRun(JobInHand):
             self.view.version = None
         self.wake_at = self._clock.monotonic() + step.delay_s
         return f"{step.why}; {step.delay_s:.0f} s"
-
-    def _end(self, state: JobState, message: str, *, code: Code | None = None, detail: str = "") -> str:
-        details = (detail or (self.job.detail if code else ""), self._put_back())
-        # A dry run leaves the record with the order that began the transfer.
-        over = state is JobState.UPDATED or self._goal.dry_run
-        self._save(
-            state=state, code=code, message=message, detail="; ".join(filter(None, details)), next_try_at=None,
-            finished_at=self._clock.now(), record=None if over else self.view.record,
-            findings=self._findings() if self._goal.dry_run else None,
-        )  # fmt: skip
-        self._board.drop(("progress", *self.key))
-        return f"{state}: {message}"
-
-    def _findings(self) -> Findings:
-        size, session = block_size(self._goal, self.view), self._session
-        known = session is not None and session.alive and size
-        return found(self._goal, self.view, session.block_s(size) if known and session else None)
-
-    def _progressed(self) -> None:
-        self.job = replace(self.job, tries=0)
 
     def _method(self, number: int) -> apdu.Method:
         return image_transfer.method(apdu.obis(self.meter.profile.image_object), number)

@@ -29,15 +29,19 @@ from gateway.model import (
     PortSettings,
     StepReport,
 )
+from gateway.states import in_its_meters_hands
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.transfer import (
+    ArmSchedule,
     CheckHealth,
     Done,
     Enable,
     Failed,
     Initiate,
+    LeaveToMeter,
     SendBlock,
+    SetScript,
     Step,
     Survey,
     Verify,
@@ -284,8 +288,8 @@ class Worker:
         for job in self._hours.closed((run.job for run in self._runs.values()), now_s):
             self._put_aside(self._runs[job.campaign_id, job.meter_id])
 
-    def _put_aside(self, run: TransferRun, *, image_gone: bool = False) -> str:
-        why = self._hours.why_closed(run.job)
+    def _put_aside(self, run: TransferRun, *, why: str = "", image_gone: bool = False) -> str:
+        why = why or self._hours.why_closed(run.job)
         with contextlib.suppress(StateError):  # the Store has ended it already
             run.set_aside(why, image_gone=image_gone)
         self._drop(run)
@@ -296,16 +300,16 @@ class Worker:
             campaign = self._store.campaign(run.job.campaign_id)
             if campaign is None or campaign.state not in _CANCELLED:
                 continue
-            if run.view.record is None or not run.view.record.activate_decided:
-                session = self._session_of(run)
-                # The Store has ended a job already that waited for its next try.
-                with contextlib.suppress(StateError):
-                    run.cancel(
-                        session or self._session_to_put_back(run),
-                        code=campaign.code,
-                        message=campaign.message,
-                    )
-                self._drop(run)
+            if in_its_meters_hands(run.job):
+                run.withdraw(campaign)
+                continue
+            session = self._session_of(run)
+            # The Store has ended a job already that waited for its next try.
+            with contextlib.suppress(StateError):
+                run.cancel(
+                    session or self._session_to_put_back(run), code=campaign.code, message=campaign.message
+                )
+            self._drop(run)
 
     def _session_to_put_back(self, run: TransferRun) -> Session | None:
         """An association for the sake of what was changed in the meter, where it can be had now."""
@@ -362,21 +366,25 @@ class Worker:
     def _try_to_advance(self, run: TransferRun, now_s: float) -> str:
         session = self._session_of(run)
         run.view.activation_waits = self._activation_waits(run)
+        run.view.now = self._hours.trusted_now() if run.has_schedule else None
         step = run.decide(now_s)
         return self._leave_to_others(run, step) or self._do(run, step, session, now_s)
 
     def _leave_to_others(self, run: TransferRun, step: Step) -> str:
         """What is not done in this run now, and why; empty: it is done."""
         writes = isinstance(step, Enable | Initiate | SendBlock | Verify)
-        if writes and not self._hours.may_transfer(run.job):
-            return self._put_aside(run, image_gone=True)  # it was to be activated
+        arms = isinstance(step, SetScript | ArmSchedule)
+        if (writes or arms) and not self._hours.may_transfer(run.job):
+            return self._put_aside(run, image_gone=writes)  # it was to be activated
+        if writes and not run.image:
+            return self._put_aside(run, why="the meter has lost the image", image_gone=True)
         return self._broadcasts.take(run, step) or ""
 
     def _do(self, run: TransferRun, step: Step, session: Session | None, now_s: float) -> str:
         meter_id = run.meter.id
         masters = self._figures.of(meter_id).masters
         try:
-            talks = not isinstance(step, Wait | Done | Failed)
+            talks = not isinstance(step, LeaveToMeter | Wait | Done | Failed)
             if session is None and talks:
                 self._contact.check(run.meter)
             if talks:

@@ -169,6 +169,9 @@ BAD_ORDERS = {
     "no such window": (("--window", "night"), "W_NONE: args.window: no window night; known: always, later"),
     "no window for the activation": (("--activate", "window:dawn"), "W_NONE"),
     "over before it began": (("--not-after", "2020-01-01T00:00:00Z"), "E_SCHEMA: args.not_after"),
+    "by a schedule that no meter has": (
+        ("--activate", "meter:2099-01-01T00:00:00Z"), "E_SCHEMA: args.activation.when: found MTR0009",
+    ),
     "soak without a canary": (("--soak", "24h"), "E_SCHEMA: args.canary_soak"),
     "activation after its end": (
         ("--activate", "at:2099-01-02T00:00:00Z", "--not-after", "2099-01-01T00:00:00Z"), "E_SCHEMA",
@@ -209,6 +212,7 @@ def test_a_decision_that_does_not_fit_is_refused_with_1(type_in, ended, words, c
     [
         ("--activate", "tomorrow"),
         ("--activate", "at:"),
+        ("--activate", "meter:"),
         ("--activate", "at:2099-01-01T00:00:00"),
         ("--activate", "manual:x"),
         ("--not-after", "noon"),

@@ -453,7 +453,7 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"activation": {"when": "window"}}, Code.E_SCHEMA, "args.activation: found no 'window'"),
     ({"activation": {"when": "at"}}, Code.E_SCHEMA, "args.activation: found no 'at'"),
     ({"activation": {"when": "at", "at": "2099-02-30T00:00:00Z"}}, Code.E_SCHEMA, "no such time"),
-    ({"activation": {"when": "meter"}}, Code.E_SCHEMA, '"meter" is not supported yet'),
+    ({"activation": {"when": "meter"}}, Code.E_SCHEMA, "args.activation: found no 'at'"),
     ({"delivery": "broadcast"}, Code.E_SCHEMA, "args.delivery: found meters that can take no broadcast"),
     ({"canary": -1}, Code.E_SCHEMA, "args.canary"),
     ({"canary_soak": "24h"}, Code.E_SCHEMA, "args.canary_soak: found one without canary"),
