@@ -56,7 +56,7 @@ ADVICE: dict[Code, str] = {
     Code.E_EXPIRED: "Send the command again with a new id and a later `expires`.",
     Code.E_CONFLICT: "This id was used for something else before: choose a new one.",
     Code.E_STATE: "Look at the present state with `campaign show`; the order does not fit it.",
-    Code.E_NOT_FOUND: "Check the name: `meters`, `ports` and `campaign ls` list what there is.",
+    Code.E_NOT_FOUND: "Check the name: `meters`, `ports`, `image ls` and `campaign ls` list what there is.",
     Code.E_AUTH: "This order is not allowed from here; use the local socket or an allowed verb, or have it signed.",
     Code.E_BUSY: "Wait until present work has ended, or take a lent line back (`port release`); then send it again.",
     Code.E_CLOCK: "The gateway's clock is not synchronised: see `status`, restore time synchronisation.",
@@ -69,7 +69,7 @@ ADVICE: dict[Code, str] = {
     Code.F_DIGEST: "The bytes are not those that were ordered: check the file on the server and its SHA-256.",
     Code.F_SIGNATURE: "No trusted signature covers this image: sign it, or configure the trusted key.",
     Code.F_POLICY: "The policy forbids this image for these meters, or its source: see its manifest and [firmware].",
-    Code.F_DISK: "The disk is full or cannot be written: make room (images that no campaign needs), or repair it.",
+    Code.F_DISK: "The disk is full or cannot be written: make room (`image rm`, logs), or repair it.",
     Code.W_NONE: "Name a window that is there and opens in time: see `window ls`.",
     Code.W_EXPIRED: "The time for this order has passed: submit a new campaign.",
     Code.T_PORT: "Check the adapter and its cable, or address and network, and that nobody else has the line: "

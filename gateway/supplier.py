@@ -1,12 +1,14 @@
-"""The supplier: gets the images that accepted campaigns wait for, one at a time.
+"""The supplier: gets the images that accepted campaigns wait for, one at a time, and then those that somebody wants to
+have here (`image.fetch`).
 
-It owns the retries of a fetch, and keeps them in the campaign, so that a restart goes on where it was.
+It owns the retries of a fetch, and keeps them in the campaign, so that a restart goes on where it was. Of an image
+without a campaign only what came is kept; its attempts begin anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
@@ -27,11 +29,15 @@ from gateway.model import (
     WAITS_FOR_IMAGE,
     Campaign,
     CampaignState,
+    Errand,
     FirmwareSettings,
     Image,
+    Reply,
+    ReplyStatus,
     StepReport,
 )
 from gateway.store import Store
+from gateway.store.commands import SUPPLIER_ERRANDS, failed
 from gateway.store.documents import fetch_progress
 from gateway.supply.answer import BusyServerError
 from gateway.supply.budget import ATTEMPTS, LONGEST_S, overspent, pause_s
@@ -73,15 +79,18 @@ class Supplier:
         self._sources = sources
         self._random = random or Random()  # noqa: S311  # spreads attempts, keeps no secret
         self._stopping = False
+        self._asked: list[_Asked] = []
 
     def step(self) -> StepReport:
         """Look for one campaign that waits for its image, and get it; blocks while it does."""
         self._beat()
         try:
             campaign = self._store.next_fetch(self._clock.now())
-            if campaign is None:
-                return StepReport("no image is wanted", self._clock.monotonic() + _IDLE_S)
-            return StepReport(self._supply(campaign), self._clock.monotonic())
+            if campaign is not None:
+                return StepReport(self._supply(campaign), self._clock.monotonic())
+            if asked := self._next_asked():
+                return StepReport(self._bring(asked), self._clock.monotonic())
+            return StepReport("no image is wanted", self._clock.monotonic() + _IDLE_S)
         except StateError as error:  # cancelled while we were at it
             return StepReport(f"an image is wanted no more: {error}", self._clock.monotonic())
         except StoreError as error:
@@ -122,10 +131,13 @@ class Supplier:
     def _fetched(self, campaign: Campaign, watch: Watch) -> Image:
         if campaign.state is not CampaignState.FETCHING:
             self._store.save_campaign(replace(campaign, state=CampaignState.FETCHING))
+        envelope = self._store.manifest(campaign.manifest) if campaign.manifest else None
+        return self._from_source(campaign, envelope, watch)
+
+    def _from_source(self, campaign: Campaign, envelope: str | None, watch: Watch) -> Image:
         source = self._sources.get(scheme_of(campaign.url))
         if source is None:
             raise PolicyError(f"{shown(campaign.url)!r} is not a URL that images come from")
-        envelope = self._store.manifest(campaign.manifest) if campaign.manifest else None
         digests = block_digests(envelope) if envelope else None
         wanted = Wanted(campaign.url, campaign.sha256, campaign.image_size, digests)
         return source(wanted, self._images, settings=self._settings, watch=watch)
@@ -141,28 +153,96 @@ class Supplier:
         if self._stopping:
             self._store.save_campaign(replace(campaign, fetch_tries=watch.tries_before))
             return f"{campaign.id}: the fetch is left for the next start"
+        campaign, why_over = self._reckon(watch, error)
+        if why_over:
+            self._store.fail_campaign(campaign, error.code, why_over)
+            return f"{campaign.id} failed: {why_over}"
+        self._store.save_campaign(campaign)
+        return _next_attempt(campaign, error)
+
+    def _reckon(self, watch: _CampaignWatch, error: GatewayError) -> tuple[Campaign, str]:
+        """What the attempt cost, and when the next one is; or else why there is none."""
+        campaign = watch.reckoned()
         asked_s = error.retry_after_s if isinstance(error, BusyServerError) else 0.0
         delay_s = pause_s(campaign.fetch_tries, self._random.random(), asked_s=asked_s)
         spent_s = campaign.fetch_spent_s + delay_s
         over = overspent(campaign.fetch_tries, spent_s, campaign.fetch_octets, size=watch.size)
         if over or not error.retryable:
-            message = f"{error.message}; given up, for {over}" if error.retryable else error.message
-            self._store.fail_campaign(campaign, error.code, message)
-            return f"{campaign.id} failed: {message}"
-        self._store.save_campaign(
-            replace(
-                campaign,
-                code=error.code,
-                message=error.message,
-                fetch_spent_s=spent_s,
-                fetch_next_try_at=self._clock.now() + timedelta(seconds=delay_s),
-            )
+            return campaign, f"{error.message}; given up, for {over}" if error.retryable else error.message
+        next_try = replace(
+            campaign,
+            code=error.code,
+            message=error.message,
+            fetch_spent_s=spent_s,
+            fetch_next_try_at=self._clock.now() + timedelta(seconds=delay_s),
         )
-        tries = f"{campaign.fetch_tries} of {ATTEMPTS} failed in a row"
-        return f"{campaign.id}: {tries}, the next in {delay_s:.0f} s: {error}"
+        return next_try, ""
+
+    # -- images without a campaign ----------------------------------------------------------------------------
+
+    def _next_asked(self) -> _Asked | None:
+        """Whose turn it is of those who wait for an image."""
+        if errand := self._store.take_errand(SUPPLIER_ERRANDS):
+            order = Campaign(
+                id=errand.cmd_id,
+                sha256=errand.args["sha256"],
+                identifier=b"",
+                meters=(),
+                created_at=self._clock.now(),
+                url=errand.args["url"],
+                image_size=errand.args.get("size"),
+            )
+            self._asked.append(_Asked(errand, order))
+        now = self._clock.now()
+        return next((asked for asked in self._asked if (asked.order.fetch_next_try_at or now) <= now), None)
+
+    def _bring(self, asked: _Asked) -> str:
+        sha256 = asked.order.sha256
+        watch = _CampaignWatch(asked.order, self._clock, self._board, wanted=lambda: not self._interrupted())
+        try:
+            image = self._stored(asked.order) or self._from_source(
+                asked.order, self._store.manifest_of_image(sha256), watch
+            )
+        except (FirmwareError, NotFoundError, BusyError) as error:
+            return self._not_brought(asked, watch, error)
+        finally:
+            watch.end()
+        data = {"sha256": image.sha256, "size": image.size}
+        return self._answer(asked, Reply(asked.errand.cmd_id, ReplyStatus.DONE, data=data))
+
+    def _not_brought(self, asked: _Asked, watch: _CampaignWatch, error: GatewayError) -> str:
+        if self._interrupted():
+            return f"image {asked.order.sha256}: the fetch is left for later"
+        asked.order, why_over = self._reckon(watch, error)
+        if not why_over:
+            return _next_attempt(asked.order, error)
+        return self._answer(asked, replace(failed(asked.errand.cmd_id, error), message=why_over))
+
+    def _interrupted(self) -> bool:
+        """The process ends, or a campaign comes first."""
+        return self._stopping or self._store.next_fetch(self._clock.now()) is not None
+
+    def _answer(self, asked: _Asked, reply: Reply) -> str:
+        self._store.finish_errand(asked.errand, reply)
+        self._asked.remove(asked)
+        return f"image {asked.order.sha256}: {reply.status} {reply.message}"
 
     def _beat(self) -> None:
         self._board.beat(SUPPLIER, self._clock.monotonic())
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Somebody waits for an image, without a campaign."""
+
+    errand: Errand
+    order: Campaign
+    """That of a campaign which is nowhere else, for what the attempts cost."""
+
+
+def _next_attempt(campaign: Campaign, error: GatewayError) -> str:
+    tries = f"{campaign.fetch_tries} of {ATTEMPTS} failed in a row"
+    return f"{campaign.id}: {tries}, the next at {campaign.fetch_next_try_at:%H:%M:%S}: {error}"
 
 
 class _CampaignWatch:

@@ -1,8 +1,7 @@
-"""Orders to the daemon: `campaign ...`, `image add` and `update`."""
+"""Orders to the daemon: `campaign ...` and `update`."""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,65 +9,18 @@ from typing import Any
 
 import click
 
-from gateway.cli.client import Client, Document
+from gateway.cli.client import Document
+from gateway.cli.images import envelope_of, hand_over
 from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.serve import serve
-from gateway.cli.signing import ManifestFile, keygen, manifest_option, sign
+from gateway.cli.signing import ManifestFile, manifest_option
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
 from gateway.cli.windows import moment, state_of, waits_for
 from gateway.model import ActivateWhen
 
 _ID_LIMIT = 64
-
-
-# -- image ----------------------------------------------------------------------------------------------------
-
-
-@click.group()
-def image() -> None:
-    """Images that the gateway keeps."""
-
-
-image.add_command(serve)
-
-
-@image.command("add")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-@manifest_option
-@shared_options
-@click.pass_obj
-def image_add(desk: Desk, file: Path, manifest: ManifestFile | None) -> None:
-    """Hand FILE over to the gateway, and print its SHA-256."""
-    with desk.connect() as client:
-        data = _add(client, file, manifest)
-    if desk.as_json:
-        say_json(data)
-        return
-    click.echo(f"{data['sha256']}  {data['size']} bytes")
-    if data["manifest"]:
-        by = ", ".join(data["manifest"]["signed_by"]) or "nobody was asked for"
-        click.echo(f"version {data['manifest']['version']}, signed by {safe(by)}")
-
-
-def _add(client: Client, file: Path, manifest: ManifestFile | None) -> Document:
-    """The daemon reads the file itself, from our descriptor: it needs no right to the path."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        opened.seek(0)
-        args = {"sha256": digest, **_envelope(manifest)}
-        data: Document = client.ask("image.add", args, file=opened.fileno())["data"]
-    return data
-
-
-def _envelope(manifest: ManifestFile | None) -> Document:
-    return {"manifest": manifest.envelope} if manifest else {}
-
-
-image.add_command(keygen)
-image.add_command(sign)
 
 
 # -- update ---------------------------------------------------------------------------------------------------
@@ -93,11 +45,11 @@ def update(
     if identifier is None and not (manifest and manifest.manifest.identifier):
         identifier = file.stem
     with desk.connect() as client:
-        stored = _add(client, file, manifest)
+        stored = hand_over(client, file, manifest)
         campaign_id = f"{meter[: _ID_LIMIT - 9]}-{uuid.uuid4().hex[:8]}"
         args = {
             "campaign_id": campaign_id,
-            "image": {"sha256": stored["sha256"], "size": stored["size"], **_envelope(manifest)},
+            "image": {"sha256": stored["sha256"], "size": stored["size"], **envelope_of(manifest)},
             "targets": [meter],
             **given({"identifier": identifier, **order}),
         }
@@ -166,7 +118,7 @@ def submit(
     sha256 = sha256 or (manifest.manifest.sha256 if manifest else "")
     args = {
         "campaign_id": campaign_id,
-        "image": {"sha256": sha256, **given({"url": url, "size": size}), **_envelope(manifest)},
+        "image": {"sha256": sha256, **given({"url": url, "size": size}), **envelope_of(manifest)},
         "targets": named[0],
         **given({"identifier": identifier, **order}),
     }

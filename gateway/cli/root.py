@@ -67,7 +67,7 @@ _COMMANDS = {
     "port": "gateway.cli.ports:port",
     "scan": "gateway.cli.scan:scan",
     "trace": "gateway.cli.trace:trace",
-    "image": "gateway.cli.campaigns:image",
+    "image": "gateway.cli.images:image",
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",
     "window": "gateway.cli.windows:window",

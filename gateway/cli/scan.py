@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from gateway.cli.client import Document, NoDaemonError, RefusedError
+from gateway.cli.bars import bar
+from gateway.cli.client import Client, Document
 from gateway.cli.root import Desk, InterruptedWatchError, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
-_LOOK_EVERY_S = 0.5
 _TIMEOUT_S = 6 * 3600.0
 """The longest scan, on a line that serves others as well."""
 
@@ -71,7 +67,7 @@ def scan(
     if address_bytes:
         args["address_bytes"] = int(address_bytes)
     try:
-        with desk.connect() as client, _progress(desk, port):
+        with desk.connect() as client, bar(desk, f"scan {safe(port)}", lambda other: _looked(other, port)):
             data = client.await_done("port.scan", args, timeout_s=_TIMEOUT_S)["data"]
     except KeyboardInterrupt:
         raise InterruptedWatchError(
@@ -118,33 +114,9 @@ def _snippet(one: Document, port: str) -> str:
     return "\n".join(["", "[[meters]]", *lines])
 
 
-@contextlib.contextmanager
-def _progress(desk: Desk, port: str) -> Iterator[None]:
-    """A bar on a terminal, from looks over a connection of its own; the one that waits is busy."""
-    if desk.as_json or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[sentence]}"))
-    over = threading.Event()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"scan {safe(port)}", total=None, sentence="")
-
-        def look() -> None:
-            with contextlib.suppress(NoDaemonError, RefusedError), desk.connect() as client:
-                while not over.wait(_LOOK_EVERY_S):
-                    ports = client.ask("port.list")["data"]["ports"]
-                    now = next((one["scan"] for one in ports if one["port"] == port), None)
-                    if now:
-                        words = f"{now['done']} of {now['total']} addresses, {now['found']} found"
-                        bar.update(task, completed=now["done"], total=now["total"], sentence=words)
-
-        looking = threading.Thread(target=look, daemon=True)
-        looking.start()
-        try:
-            yield
-        finally:
-            over.set()
-            looking.join()
+def _looked(client: Client, port: str) -> tuple[int, int, str] | None:
+    ports = client.ask("port.list")["data"]["ports"]
+    now = next((one["scan"] for one in ports if one["port"] == port), None)
+    if not now:
+        return None
+    return now["done"], now["total"], f"{now['done']} of {now['total']} addresses, {now['found']} found"

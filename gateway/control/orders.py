@@ -90,23 +90,28 @@ def _look_for_image(
     image: Mapping[str, Any], size: int | None, config: Config, images: ImageStore
 ) -> Image | None:
     """The stored image, or None where it may be fetched."""
-    firmware = config.firmware
     url = image.get("url", "")
-    if url == MQTT_URL:
-        _check_blocks(config, size)
-    elif url:
-        check_url(url, firmware)
+    if url:
+        check_source(url, size, config)
     stored = _checked(image["sha256"], images, may_fetch=bool(url))
     if stored is None:
         if not url:
             raise NotFoundError(
                 f"no image {image['sha256']} is stored here, and no url says where to fetch it"
             )
-        if size is not None and size > firmware.quota_bytes:
-            raise PolicyError(f"the image has {size} octets, [firmware] quota is {firmware.quota_bytes}")
     elif size not in (None, stored.size):
         raise SizeError(f"the stored image has {stored.size} octets, ordered were {size}")
     return stored
+
+
+def check_source(url: str, size: int | None, config: Config) -> None:
+    """Whether an image of that size may be fetched from there. Raises PolicyError and SchemaError."""
+    if url == MQTT_URL:
+        _check_blocks(config, size)
+    else:
+        check_url(url, config.firmware)
+    if size is not None and size > config.firmware.quota_bytes:
+        raise PolicyError(f"the image has {size} octets, [firmware] quota is {config.firmware.quota_bytes}")
 
 
 def _checked(sha256: str, images: ImageStore, *, may_fetch: bool) -> Image | None:

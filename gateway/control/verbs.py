@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -17,11 +15,12 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
-from gateway.control.provenance import Judge, Provenance
+from gateway.control.provenance import Judge
+from gateway.control.shelf import Shelf
 from gateway.control.signed import needs_signature
 from gateway.control.timing import read_window_args
 from gateway.control.tracing import Traces
-from gateway.errors import DiskError, NotFoundError, SchemaError
+from gateway.errors import NotFoundError, SchemaError
 from gateway.model import (
     Command,
     Config,
@@ -54,8 +53,6 @@ from gateway.supply.trust import what_it_means
 
 LISTED_CAMPAIGNS = 100
 """`campaign.list` without a limit."""
-
-_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +89,7 @@ class Verbs:
         """Held from a look at the configuration until the work for a port is in the Store."""
         self._store = store
         self._images = images
+        self._shelf = Shelf(store, images)
         self._board = board
         self._clock = clock
         self._version = version
@@ -236,15 +234,16 @@ class Verbs:
         """A manifest that comes along is kept for the campaigns that name the image; it is judged here already."""
         if descriptor is None:
             raise SchemaError("image.add: expected a file descriptor along with the command")
-        source = self._judge().of_file(command.args)
-        image = self._images.add(
-            _chunks(descriptor),
-            expect_sha256=source.sha256(command.args.get("sha256", "")),
-            expect_size=source.size(int(command.args["size"]) if "size" in command.args else None),
-        )
-        if source.envelope:
-            self._store.keep_manifest(image.sha256, source.envelope)
-        return _done(command, {"sha256": image.sha256, "size": image.size, **_signed(source)})
+        return self._shelf.add(command, descriptor, self._judge())
+
+    def image_fetch(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._shelf.fetch(command, self.config, self._judge())
+
+    def image_list(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._shelf.list(command)
+
+    def image_delete(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._shelf.delete(command)
 
     def campaign_submit(self, command: Command, _descriptor: int | None) -> Reply:
         with self._placing:
@@ -359,6 +358,9 @@ VERBS: Mapping[str, Verb] = {
         Verb("meter.probe", Verbs.meter_probe),
         Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),
         Verb("image.add", Verbs.image_add, changes=True, local=True),
+        Verb("image.fetch", Verbs.image_fetch, changes=True),
+        Verb("image.list", Verbs.image_list),
+        Verb("image.delete", Verbs.image_delete, changes=True),
         Verb("campaign.submit", Verbs.campaign_submit, changes=True),
         Verb("campaign.get", Verbs.campaign_get),
         Verb("campaign.list", Verbs.campaign_list),
@@ -374,7 +376,7 @@ VERBS: Mapping[str, Verb] = {
 }
 
 LATER_VERBS = frozenset({
-    "meter.put", "meter.delete", "meter.read", "image.fetch", "image.list", "image.delete", "event.list",
+    "meter.put", "meter.delete", "meter.read", "event.list",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 
@@ -386,19 +388,6 @@ def over_mqtt(verb: str, config: Config) -> bool:
 
 def _done(command: Command, data: Mapping[str, Any]) -> Reply:
     return Reply(command.cmd_id, ReplyStatus.DONE, data=data)
-
-
-def _signed(source: Provenance) -> Document:
-    if source.proof is None:
-        return {"manifest": None}
-    manifest = source.proof.manifest
-    return {
-        "manifest": {
-            "version": manifest.version,
-            "sequence": manifest.sequence,
-            "signed_by": list(source.proof.signed_by),
-        }
-    }
 
 
 def _opening(window: Window, now: datetime, *, clock_trusted: bool) -> Document:
@@ -439,18 +428,3 @@ def _progress(latest: Mapping[str, Any]) -> Document:
     """What the worker saw since its last checkpoint."""
     shown = {name: latest[name] for name in ("blocks_done", "blocks_total", "eta_s") if name in latest}
     return {**shown, "rate_bps": latest["bytes_per_s"]} if "bytes_per_s" in latest else shown
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    """The bytes of a regular file from its beginning; others (pipes, devices) could keep us waiting for ever."""
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SchemaError("image.add: expected the descriptor of a regular file")
-        offset = 0
-        while chunk := os.pread(descriptor, _CHUNK_BYTES, offset):
-            offset += len(chunk)
-            yield chunk
-    except OSError as error:
-        raise DiskError(
-            f"the file cannot be read: {error.strerror}", detail=f"errno {error.errno}"
-        ) from error

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from gateway.board import CONTROL, port_actor
+from gateway.board import CONTROL, SUPPLIER, port_actor
 from gateway.errors import ADVICE, BusyError, Code, ConflictError, GatewayError, NotFoundError
 from gateway.model import Command, Errand, Reply, ReplyStatus
 from gateway.store.documents import encoded, reply_document, reply_from
@@ -29,6 +29,9 @@ ERRANDS_PER_PORT = 32
 
 GATEWAY_ERRANDS = ""
 """In place of a port: errands of the gateway itself."""
+
+SUPPLIER_ERRANDS = ":images"
+"""In place of a port: images to be fetched."""
 
 COMMANDS_LIMIT = 20_000
 """Commands that are remembered; more are refused until some expire (invariant 8)."""
@@ -68,7 +71,7 @@ class Commands(Telling):
                 "SELECT count(*) FROM errands WHERE port = ?", (errand.port,)
             ).fetchone()[0]
             if waiting >= ERRANDS_PER_PORT:
-                raise BusyError(f"{waiting} reads wait for port {errand.port} already")
+                raise BusyError(f"{waiting} orders wait for {_who_does(errand.port)} already")
             accepted = Reply(command.cmd_id, ReplyStatus.ACCEPTED)
             reply = self._accept(database, command, accepted)
             if reply is accepted:
@@ -80,7 +83,7 @@ class Commands(Telling):
                     "args": encoded(errand.args).decode(),
                 }
                 insert(database, "errands", values)
-                self._to_ring.add(port_actor(errand.port))
+                self._to_ring.add(SUPPLIER if errand.port == SUPPLIER_ERRANDS else port_actor(errand.port))
             return reply
 
     def take_errand(self, port: str) -> Errand | None:
@@ -109,8 +112,10 @@ class Commands(Telling):
             self._finish(database, errand, reply)
 
     def fail_running_errands(self) -> None:
-        """At start: what ran when the process ended is answered as failed, and may be asked again."""
+        """At start: what ran when the process ended is answered as failed, and may be asked again. An image that was
+        being fetched is still wanted."""
         with self._transaction() as database:
+            database.execute("UPDATE errands SET running = 0 WHERE port = ?", (SUPPLIER_ERRANDS,))
             for row in database.execute("SELECT * FROM errands WHERE running = 1").fetchall():
                 cursor = f", at {row['cursor']} or a little later" if row["cursor"] else ""
                 reason = BusyError(f"the gateway was restarted meanwhile{cursor}")
@@ -121,7 +126,7 @@ class Commands(Telling):
         now = self._clock.now()
         with self._transaction() as database:
             for row in self._expired_errands(database, now):
-                message = f"port {row['port']} did not come to it in time"
+                message = f"{_who_does(row['port'])} did not come to it in time"
                 reply = Reply(
                     row["cmd_id"], ReplyStatus.FAILED, Code.E_EXPIRED, message, data=_advice(Code.E_EXPIRED)
                 )
@@ -202,6 +207,12 @@ class Commands(Telling):
             "SELECT errands.* FROM errands JOIN commands USING (cmd_id) WHERE running = 0 AND expires <= ?",
             (moment_text(now),),
         ).fetchall()
+
+
+def _who_does(port: str) -> str:
+    return {GATEWAY_ERRANDS: "the gateway", SUPPLIER_ERRANDS: "the supplier of images"}.get(
+        port, f"port {port}"
+    )
 
 
 def no_longer(meter_id: str, port: str) -> str:

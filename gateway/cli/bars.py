@@ -1,0 +1,46 @@
+"""A bar on a terminal for what the daemon does while a command waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from gateway.cli.client import Client, NoDaemonError, RefusedError
+from gateway.cli.root import Desk
+
+Look = Callable[[Client], tuple[int, int | None, str] | None]
+"""How much is done, of how much if that is known, and in words; None: nothing is known now."""
+
+_LOOK_EVERY_S = 0.5
+
+
+@contextlib.contextmanager
+def bar(desk: Desk, description: str, look: Look) -> Iterator[None]:
+    """From looks over a connection of its own, since the one that waits is busy. Nothing but on a terminal."""
+    if desk.as_json or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[sentence]}"))
+    over = threading.Event()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(description, total=None, sentence="")
+
+        def look_again() -> None:
+            with contextlib.suppress(NoDaemonError, RefusedError), desk.connect() as client:
+                while not over.wait(_LOOK_EVERY_S):
+                    if now := look(client):
+                        done, total, sentence = now
+                        shown.update(task, completed=done, total=total, sentence=sentence)
+
+        looking = threading.Thread(target=look_again, daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looking.join()
