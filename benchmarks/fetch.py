@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from support import http_server as server_does
 from support.fetching import Watching
@@ -39,6 +40,7 @@ _CANCELS = 5
 _CUTS = 50
 _PATIENCE_S = 300.0
 _LOOK_EVERY_S = 0.001
+_CLOSED = "later"
 
 
 def figures() -> Iterator[Figure]:
@@ -217,12 +219,14 @@ def _waste(image: bytes) -> Figure:
 
 @contextmanager
 def _daemon() -> Iterator[tuple[Gateway, Client]]:
-    """Its one meter is on a line that is not there: images are fetched, and nothing else is done."""
+    """Its orders wait for a window that is closed for hours: images are fetched, and nothing else is done."""
+    later = f"{datetime.now(UTC) + timedelta(hours=12):%H:%M}"
     with (
         state_directory() as directory,
         Gateway(directory, [Line("/dev/ttyNOT0", [CIPHERED])]) as gateway,
         Client(directory / "run" / "control.sock") as client,
     ):
+        client.ask("window.set", {"window": _CLOSED, "start": later, "duration": "1h", "timezone": "UTC"})
         yield gateway, client
 
 
@@ -230,7 +234,13 @@ def _order(client: Client, campaign_id: str, url: str, sha256: str, size: int) -
     image = {"sha256": sha256, "url": url, "size": size}
     client.ask(
         "campaign.submit",
-        {"campaign_id": campaign_id, "image": image, "identifier": "FW", "targets": "all"},
+        {
+            "campaign_id": campaign_id,
+            "image": image,
+            "identifier": "FW",
+            "targets": "all",
+            "window": _CLOSED,
+        },
     )
 
 
