@@ -24,8 +24,10 @@ from gateway.cli.root import Desk, Exit, shared_options
 from gateway.cli.text import safe
 from gateway.cli.watch import View, open_view
 from gateway.errors import GatewayError
-from gateway.model import TERMINAL_CAMPAIGN
+from gateway.model import TERMINAL_CAMPAIGN, Manifest
+from gateway.signing import Envelope, KeyKind, PrivateKey, envelope_document, generate, sign
 from gateway.simulator import VirtualMeter, serve
+from gateway.supply.manifest import MANIFEST_TYPE, write_manifest
 
 _GATEWAY_ID = "gw-demo"
 _ROOT = "mgw/v1"
@@ -92,18 +94,33 @@ def _play(desk: Desk, binary: Path, home: Path, log: Path) -> None:
         _say(desk, f"broker    {broker_url}")
         image_url = stack.enter_context(image_server(image))
         _say(desk, f"image     {image_url}, {len(image)} bytes of firmware {_NEW}")
-        config = virtual.write_configuration(home, line.address, _BAUD, [spec], _sections(home, broker_url))
+        key = generate(KeyKind.ED25519)
+        _say(
+            desk, f"manifest  signed with Ed25519 key {key.key_id[:16]}, the only one that the gateway trusts"
+        )
+        trusted = home / "utility.pem"
+        trusted.write_bytes(key.public_pem())
+        sections = _sections(home, broker_url, trusted)
+        config = virtual.write_configuration(home, line.address, _BAUD, [spec], sections)
         head_end = stack.enter_context(HeadEnd(broker_url, f"{_ROOT}/{_GATEWAY_ID}"))
         gateway = stack.enter_context(daemon(config, log))
         _say(desk, f"gateway   process {gateway.pid}")
         story = _Story(desk, head_end, gateway)
         story.wait_until_online()
-        story.order(image_url, image)
+        story.order(image_url, image, _signed_manifest(image, key))
         job = story.follow()
     _judge(desk, job, meter, image)
 
 
-def _sections(home: Path, broker_url: str) -> dict[str, dict[str, object]]:
+def _signed_manifest(image: bytes, key: PrivateKey) -> dict[str, Any]:
+    """What a utility says of its firmware, in an envelope."""
+    manifest = Manifest(
+        hashlib.sha256(image).hexdigest(), len(image), _NEW, ("virtual",), 1, identifier=b"demo-firmware"
+    )
+    return envelope_document(sign(Envelope(MANIFEST_TYPE, write_manifest(manifest)), [key]))
+
+
+def _sections(home: Path, broker_url: str, trusted: Path) -> dict[str, dict[str, object]]:
     return {
         "gateway": {
             "id": _GATEWAY_ID,
@@ -113,7 +130,7 @@ def _sections(home: Path, broker_url: str) -> dict[str, dict[str, object]]:
             "require_synced_clock": False,
         },
         "mqtt": {"url": broker_url, "root": _ROOT},
-        "firmware": {"trust": "digest"},
+        "firmware": {"trusted_keys": [str(trusted)]},
     }
 
 
@@ -132,12 +149,11 @@ class _Story:
     def wait_until_online(self) -> None:
         self._listen_until(lambda: self._online, _START_TIMEOUT_S, "the gateway does not reach the broker")
 
-    def order(self, image_url: str, image: bytes) -> None:
+    def order(self, image_url: str, image: bytes, manifest: dict[str, Any]) -> None:
+        digest = hashlib.sha256(image).hexdigest()
         args = {
             "campaign_id": _CAMPAIGN,
-            "image": {"url": image_url, "sha256": hashlib.sha256(image).hexdigest(), "size": len(image)},
-            "identifier": "demo-firmware",
-            "expect_version": _NEW,
+            "image": {"url": image_url, "sha256": digest, "manifest": manifest},
             "targets": [virtual.meter_id(0)],
         }
         self._head_end.order("campaign.submit", args)

@@ -366,7 +366,6 @@ class Daemon:
             return
         self._config = plan.config
         self._controller.use(plan.config)
-        self._controller.stop_untrusted()
         self._supplier.use(plan.config.firmware)
         self._store.use_windows(plan.config.windows)
         self._images.quota_bytes = plan.config.firmware.quota_bytes
@@ -374,8 +373,10 @@ class Daemon:
         self._reload = reloads.applied((*plan.applied, *ports), plan.needs_restart, errand)
 
     def _end_reload(self, reload: reloads.Reload) -> None:
-        """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell."""
+        """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell. Where the
+        disk refuses that, it is done again from the beginning."""
         self._end_orphans()
+        self._controller.stop_untrusted()
         self._lines.begin(self._config)
         if reload.errand:
             self._store.finish_errand(reload.errand, reload.reply)

@@ -52,7 +52,13 @@ def test_it_ends_with_what_the_meter_reports_and_leaves_nothing_behind(tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
     assert lines[-1] == "The meter reported version 1.0.0 before, and reports version 2.0.0 now."
-    for words in ("MQTT  ->  cmd/campaign.submit", "MQTT  <-  rsp accepted", "transferring", "confirming"):
+    for words in (
+        "manifest  signed with Ed25519 key",
+        "MQTT  ->  cmd/campaign.submit",
+        "MQTT  <-  rsp accepted",
+        "transferring",
+        "confirming",
+    ):
         assert any(words in line for line in lines), words
     assert not list(tmp_path.iterdir())
 

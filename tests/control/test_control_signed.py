@@ -5,13 +5,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from support.desk import CONFIG, GATEWAY_ID, LOCAL, MQTT, Desk, order
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.desk import CONFIG, GATEWAY_ID, LOCAL, MQTT, SHA256, URL, Desk, memory_directory, order
 from support.signed import COMMAND_TYPE, MANIFEST_TYPE, Signatory, enveloped, p256
 
+from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.signed import sign_command
 from gateway.errors import Code
 from gateway.model import CommandSettings, ReplyStatus
 from gateway.signing import KeyKind, generate, read_public_key
+from gateway.supply.manifest import MANIFEST_LIMIT_BYTES
 
 ACCEPTED, DONE, REJECTED = ReplyStatus.ACCEPTED, ReplyStatus.DONE, ReplyStatus.REJECTED
 OPERATOR, SECOND, STRANGER = Signatory("operator"), p256("second"), Signatory("stranger")
@@ -144,6 +148,14 @@ def test_an_id_cannot_be_used_up_by_whoever_cannot_sign(desk):
     refused(desk.give(bare, MQTT, SUBMIT), Code.E_AUTH, "must be signed")
 
 
+def test_the_biggest_manifest_fits_into_a_signed_order(desk):
+    payload = b" " * MANIFEST_LIMIT_BYTES
+    image = {"sha256": SHA256, "url": URL, "manifest": enveloped(payload, *[OPERATOR] * 16)}
+    raw = signed(desk, *[OPERATOR] * 16, args=order(image=image))
+    assert len(raw) <= COMMAND_LIMIT_BYTES
+    refused(desk.give(raw, MQTT, SUBMIT), Code.E_SCHEMA, "the manifest is no JSON")
+
+
 # -- what nobody asked for -----------------------------------------------------------------------------------------
 
 
@@ -175,3 +187,38 @@ def test_a_signed_payload_that_is_no_command_is_refused(desk, payload):
         reply = desk.give(raw, origin, verb)
         assert (reply.status, reply.cmd_id) == (REJECTED, None)
         assert reply.code in (Code.E_SCHEMA, Code.E_AUTH)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def one_desk():
+    """One for all examples: what they do to it must not matter either."""
+    with memory_directory() as directory:
+        desk = Desk(directory, replace(CONFIG, commands=wanting("campaign.*")))
+        yield desk
+        desk.close()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["payloadType", "payload", "signatures", "cms"]), JSON, st.booleans())
+def test_an_envelope_with_one_arbitrary_field_is_refused_and_nothing_else(one_desk, name, value, inside):
+    """Of the command's own envelope, or of the manifest's in it."""
+    image = {"sha256": SHA256, "url": URL, "manifest": enveloped(b"{}", OPERATOR)}
+    if inside:
+        image["manifest"] |= {name: value}
+    document = json.loads(signed(one_desk, args=order(image=image)))
+    changed = document if inside else document | {name: value}
+    assert one_desk.give(json.dumps(changed).encode(), MQTT, SUBMIT).status is REJECTED
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON)
+def test_anything_that_an_operator_signs_is_answered(one_desk, content):
+    raw = json.dumps(enveloped(json.dumps(content).encode(), OPERATOR, kind=COMMAND_TYPE)).encode()
+    assert one_desk.give(raw, MQTT, SUBMIT).status is REJECTED

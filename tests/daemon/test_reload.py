@@ -115,6 +115,21 @@ def test_the_job_of_a_meter_that_is_gone_ends_and_its_neighbour_is_resumed(launc
     assert gateway.stop() == 0
 
 
+def test_what_was_trusted_is_stopped_in_mid_transfer_when_it_is_no_longer(launch, tmp_path):
+    gateway = launch(meters=1, baud=SLOW_BAUD)
+    assert 'trust = "digest": whoever may order' in gateway.said(), "it says so at its start"
+    history = gateway.meters[0].history
+    order(gateway, tmp_path)
+    eventually(lambda: history.blocks.total() > 5, gateway.said)
+    edit(gateway, 'trust = "digest"', 'trust = "signed"')
+    hang_up(gateway, "every image is refused")
+    gateway.hurry()
+    eventually(lambda: jobs(gateway) == {"MTR0001": "cancelled"}, gateway.said)
+    assert "F_SIGNATURE" in gateway.said()
+    assert history.activations == 0
+    assert gateway.stop() == 0
+
+
 def test_the_verb_says_what_was_applied_and_what_needs_a_restart(launch):
     gateway = launch()
     edit(gateway, "9600", "19200")
