@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from gateway.errors import WireError
-from gateway.wire import apdu, association, image_transfer
+from gateway.wire import action_schedule, apdu, association, image_transfer
 from gateway.wire.apdu import Attribute, Invoke, Method
 from gateway.wire.axdr import BitString, CompactArray, Data, Tag, members
 from gateway.wire.cosem import ActionResult, DataAccessResult, ExceptionService, ExceptionState, obis_text
@@ -32,6 +32,8 @@ _ATTRIBUTES = {
     (18, image_transfer.ENABLED): "image transfer enabled",
     (18, image_transfer.STATUS): "image transfer status",
     (18, image_transfer.TO_ACTIVATE_INFO): "image to activate info",
+    (22, action_schedule.EXECUTED_SCRIPT): "executed script",
+    (22, action_schedule.EXECUTION_TIME): "execution time",
 }  # fmt: skip
 _METHODS = {
     (15, 1): "reply to HLS authentication",

@@ -375,30 +375,43 @@ def test_a_paused_campaign_arms_nothing(disk):
 # -- what breaks in between -----------------------------------------------------------------------------------
 
 
-def commits_until_armed(disk):
-    world = the_world(disk / "rehearsal")
-    submit(world)
-    world.run(lambda: history(world).count(What.SCHEDULED) == 1)
-    before = world.power.commits
-    ended(world)
-    return before, world.power.commits
+@pytest.fixture(scope="module")
+def armed_at_commit():
+    """How many commits there were when the time had just been written."""
+    with memory_directory() as base:
+        world = the_world(base)
+        submit(world)
+        world.run(lambda: history(world).count(What.SCHEDULED) == 1)
+        return world.power.commits
 
 
-@pytest.mark.parametrize("cut", range(-6, 12))
-def test_the_power_fails_at_any_commit_around_the_writing_of_the_schedule(disk, cut):
-    """Before a commit where the number is even, after it where it is odd: armed once, activated once."""
-    (disk / "rehearsal").mkdir()
-    armed_at, in_all = commits_until_armed(disk)
-    nth = armed_at + cut // 2
-    assert nth <= in_all
-    (disk / "it").mkdir()
-    world = the_world(disk / "it", power_fails_at=frozenset({nth} if cut % 2 else {nth - 1, nth}))
+@pytest.mark.parametrize("nth", range(-3, 6))
+@pytest.mark.parametrize("then_at_once_again", [False, True])
+def test_the_power_fails_around_the_writing_of_the_schedule(disk, armed_at_commit, nth, then_at_once_again):
+    """After a commit; or after that and, when the gateway is back, before the next one. Activated once all the same."""
+    first = armed_at_commit + nth
+    cuts = {first, first + 1} if then_at_once_again else {first}
+    world = the_world(disk, power_fails_at=frozenset(cuts))
     submit(world)
     assert ended(world) == ("updated", None)
-    assert world.power.cuts
+    assert world.power.cuts == len(cuts)
     assert activated_at(world) == [AT_S]
     assert history(world).initiates == 1
     assert max(history(world).blocks.values()) == 1
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_the_power_fails_while_an_armed_meter_is_taken_back(disk, nth):
+    world = the_world(disk)
+    submit(world)
+    run_until_armed(world)
+    assert cancel(world) == ("done", None)
+    world.power.fails_at = frozenset({world.power.commits + nth, world.power.commits + nth + 1})
+    assert ended(world) == ("cancelled", None)
+    assert world.power.cuts
+    assert world.meters["MTR1"].schedule.executions == ()
+    world.meters["MTR1"].settle(10 * AT_S)
+    assert history(world).activations == 0
 
 
 @pytest.mark.parametrize("then", [Then.LOSE_REPLY, Then.FALL_SILENT, Then.REBOOT])
