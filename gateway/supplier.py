@@ -198,7 +198,9 @@ class Supplier:
 
     def _bring(self, asked: _Asked) -> str:
         sha256 = asked.order.sha256
-        watch = _CampaignWatch(asked.order, self._clock, self._board, wanted=lambda: not self._interrupted())
+        watch = _CampaignWatch(
+            asked.order, self._clock, self._board, wanted=lambda: not self._interrupted(), tells=False
+        )
         try:
             image = self._stored(asked.order) or self._from_source(
                 asked.order, self._store.manifest_of_image(sha256), watch
@@ -249,8 +251,18 @@ class _CampaignWatch:
     """One attempt to get the image of a campaign: whether it is wanted still, how far it is, and what it costs. Whoever
     asks shows that it is alive."""
 
-    def __init__(self, campaign: Campaign, clock: Clock, board: Board, *, wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        clock: Clock,
+        board: Board,
+        *,
+        wanted: Callable[[], bool],
+        tells: bool = True,
+    ) -> None:
+        """`tells`: how far it is is told as progress of the campaign."""
         self._campaign = campaign
+        self._tells = tells
         self._clock = clock
         self._board = board
         self._wanted = wanted
@@ -296,7 +308,7 @@ class _CampaignWatch:
 
     def _tell(self, now_s: float) -> None:
         """On the Board, now and then."""
-        if self._octets and now_s - self._told_at_s >= _TELL_EVERY_S:
+        if self._tells and self._octets and now_s - self._told_at_s >= _TELL_EVERY_S:
             self._told_at_s = now_s
             self._board.post(self._key, fetch_progress(self._done, self.size, self._per_s(now_s)))
 

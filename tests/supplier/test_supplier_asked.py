@@ -113,6 +113,21 @@ def test_one_that_is_here_already_is_not_fetched(gateway: Gateway) -> None:
         assert server.requests == []
 
 
+def test_it_is_no_progress_of_any_campaign(tmp_path: Path, clock: VirtualClock) -> None:
+    seen = []
+
+    def source(wanted: Wanted, images: ImageStore, *, watch: Watch, **_: object) -> Image:
+        clock.advance(5)
+        watch.came(100, 100, len(CONTENT))
+        seen.append(gateway.board.values("fetch"))
+        return images.add([CONTENT])
+
+    gateway = Gateway(tmp_path, clock, source)
+    assert gateway.answer(gateway.ask("http://127.0.0.1/x")).status is ReplyStatus.DONE
+    gateway.store.close()
+    assert seen == [{}]
+
+
 def test_a_server_that_is_busy_for_a_while_is_asked_again(gateway: Gateway) -> None:
     with ImageServer(CONTENT, server_does.status(503), server_does.truncated) as server:
         assert gateway.answer(gateway.ask(server.url)).status is ReplyStatus.DONE

@@ -18,6 +18,7 @@ from gateway.supply.answer import RangeError
 from gateway.supply.fetch import fetch
 from gateway.supply.finish import DoubtfulDigestError
 from gateway.supply.images import ImageStore
+from gateway.supply.intake import PART, read_sidecar
 from gateway.supply.source import Wanted
 
 CONTENT = hashlib.shake_128(b"firmware").digest(200_000)
@@ -65,6 +66,27 @@ def test_it_goes_on_after_a_restart(images: ImageStore, tmp_path: Path) -> None:
         fail(server, images, NetError)
         assert get(server, ImageStore(tmp_path / "images", quota_bytes=1_000_000)) == IMAGE
     assert server.body_octets == len(CONTENT)
+
+
+def test_what_came_is_durable_while_more_is_coming(
+    images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a fetch that takes hours no power cut takes more than the last seconds."""
+    monkeypatch.setattr("gateway.supply.fetch._SYNC_EVERY_S", 0.0)
+    durable: list[int] = []
+
+    class Looking(Watching):
+        def came(self, octets: int, done: int, total: int | None) -> None:
+            kept = read_sidecar(tmp_path / "images" / f"{SHA256}{PART}")
+            durable.append(kept.end if kept else 0)
+            super().came(octets, done, total)
+
+    looking = Looking()
+    with ImageServer(CONTENT, server_does.ranged) as server:
+        fetch(Wanted(server.url, SHA256, None), images, settings=LOOPBACK, watch=looking)
+    # Looked at before a piece was synced: what had come until then.
+    assert durable == [done - octets for octets, done, _ in looking.told]
+    assert durable[-1] > 0
 
 
 def test_whoever_watches_sees_how_far_it_is(images: ImageStore) -> None:
