@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.control.provenance import Judge
-from gateway.control.timing import read_timing
+from gateway.control.timing import check_activation_fits, read_timing
 from gateway.errors import DigestError, NotFoundError, PolicyError, SchemaError, SizeError
 from gateway.model import (
     DEFAULT_PRIORITY,
@@ -29,6 +29,9 @@ from gateway.supply.source import MQTT_URL, check_url
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
 from gateway.transfer.schedule import comes_twice
 from gateway.wire.broadcast import largest_block
+
+_AT_A_TIME = frozenset({ActivateWhen.AT, ActivateWhen.METER})
+"""Whatever the windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ def read_order(
         **source.fields(),
     )
     _check_schedules(campaign, meters)
+    activates_in = campaign.activate_window or campaign.window
+    if activates_in and campaign.activate_when not in _AT_A_TIME and not campaign.dry_run:
+        check_activation_fits(activates_in, windows, meters)
     jobs = tuple(Job(campaign.id, meter.id, meter.port, place) for place, meter in enumerate(meters))
     released = turn(campaign, jobs, now, clock_trusted=clock_trusted).released
     floors = {} if campaign.dry_run else source.floors(meters)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.config import read_duration_s, read_window
 from gateway.errors import ConfigError, SchemaError, WindowError
-from gateway.model import ActivateWhen, Window
-from gateway.plan.gate import ever_opens
+from gateway.model import ActivateWhen, Meter, Window
+from gateway.plan.gate import activation_needs_s, ever_opens
 from gateway.plan.windows import current_or_following
 
 LONGEST_SOAK_S = 90 * 86400.0
@@ -51,6 +51,17 @@ def read_timing(
     return timing
 
 
+def check_activation_fits(name: str, windows: Mapping[str, Window], meters: Sequence[Meter]) -> None:
+    """Raises WindowError where a meter could never be activated, since the window `name` is too short for that."""
+    lasts_s = windows[name].duration_s
+    for meter in meters:
+        if (needed_s := activation_needs_s(meter.profile)) > lasts_s:
+            raise WindowError(
+                f"window {name} lasts {lasts_s:.0f} s, and activating {meter.id} takes {needed_s:.0f} s"
+                " (reconnect_after of its profile, and a minute)"
+            )
+
+
 def read_window_args(args: Mapping[str, Any], *, timezone: str) -> Window:
     """The window that `window.set` describes, in the words of the configuration. Raises SchemaError."""
     settings = {key: value for key, value in args.items() if key != "window"}
@@ -90,8 +101,25 @@ def _check_times(
     for name in filter(None, (timing["window"], timing["activate_window"])):
         if not ever_opens(windows[name], now, not_after):
             opening = current_or_following(windows[name], now)
-            ends = "never opens again" if opening is None else f"opens at {opening.start}, after not_after"
+            ends = (
+                "never opens again"
+                if opening is None
+                else f"opens at {opening.start:%Y-%m-%d %H:%M} UTC, after not_after"
+            )
             raise WindowError(f"window {name} {ends}")
+    if timing["window"] and timing["activate_window"]:
+        _check_order(windows[timing["window"]], windows[timing["activate_window"]], now, not_after)
+
+
+def _check_order(transfer: Window, activation: Window, now: datetime, not_after: datetime | None) -> None:
+    """What is transferred in one has to be activated in the other, then or later."""
+    first = current_or_following(transfer, now)
+    if first is not None and not ever_opens(activation, max(now, first.start), not_after):
+        raise WindowError(
+            f"windows {transfer.name} and {activation.name} contradict each other: nothing is transferred before"
+            f" {first.start:%Y-%m-%d %H:%M} UTC, and {activation.name} does not open after that"
+            + (" in time" if not_after else "")
+        )
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.model import ActivateWhen, Campaign, PausedWhy, Window
+from gateway.model import ActivateWhen, Campaign, PausedWhy, Profile, Window
 from gateway.plan.windows import Opening, current, current_or_following, following
+
+ACTIVATION_MARGIN_S = 60.0
+"""Beyond the time in which its meter restarts: to associate with it and read its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ def gate(campaign: Campaign, windows: Mapping[str, Window], now: datetime, *, cl
         activates_at=activates_at,
         look_at=_earliest(now, campaign.activate_at, *_changes(transfer), *_changes(own)),
     )
+
+
+def activation_needs_s(profile: Profile) -> float:
+    """So long before the end of its window an activation has to be ordered, for its outcome to be known in time."""
+    return profile.reconnect_after_s + ACTIVATION_MARGIN_S
 
 
 def expired(campaign: Campaign, now: datetime, *, clock_trusted: bool) -> bool:

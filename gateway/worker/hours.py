@@ -10,7 +10,7 @@ from datetime import datetime
 
 from gateway.clock import Clock
 from gateway.model import Campaign, CampaignState, Job, Profile
-from gateway.plan.gate import Gate, gate
+from gateway.plan.gate import Gate, activation_needs_s, gate
 from gateway.plan.verdict import may_work
 from gateway.states import in_its_meters_hands
 from gateway.store import Store
@@ -18,8 +18,6 @@ from gateway.store import Store
 NEVER_S = float("inf")
 LOOK_AGAIN_S = 5.0
 """Time of day may be set at any moment: no answer is relied on for longer."""
-ACTIVATION_MARGIN_S = 60.0
-"""Beyond the time in which its meter restarts: to associate with it and read its version."""
 
 
 @dataclass(slots=True)
@@ -82,7 +80,7 @@ class Hours:
     def activation_waits(self, job: Job, profile: Profile) -> str:
         """Why activation may not be ordered now; empty: it may."""
         answer = self._answer(job.campaign_id)
-        needed_s = profile.reconnect_after_s + ACTIVATION_MARGIN_S
+        needed_s = activation_needs_s(profile)
         if answer.gate.may_activate(self._clock.now(), needed_s):
             return ""
         why = answer.gate.activation_waits_for
