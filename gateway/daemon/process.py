@@ -257,6 +257,7 @@ class Daemon:
                 set_off_s = self._set_off_s()
                 log.info("the clock was set")
                 self._bells.clock_was_set()
+                self._ring_who_keeps_hours()
             silent = self._silent()
             if not silent:
                 notify.tell("WATCHDOG=1")
@@ -336,6 +337,13 @@ class Daemon:
                 self._clock_state,
                 self._clock.now().isoformat(timespec="seconds"),
             )
+            self._ring_who_keeps_hours()
+
+    def _ring_who_keeps_hours(self) -> None:
+        """The time of day, or whether it can be trusted, is not what it was."""
+        self._board.ring(CONDUCTOR)
+        for port in self._config.ports:
+            self._board.ring(port_actor(port.name))
 
     # -- a new configuration ----------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 from support.box import Box, fill, tmpfs
 from support.broker import Mosquitto
+from support.faked_time import FakedTime
 from support.head_end import HeadEnd
 from support.orders import ask, jobs, order, update_all
 from support.patience import PATIENCE_S, eventually
@@ -19,8 +20,6 @@ from support.uplinked import command
 
 from gateway.cli.client import Client, RefusedError
 from gateway.simulator import What
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -227,20 +226,13 @@ def test_a_name_server_that_never_answers_holds_the_uplink_and_nobody_else(
 # -- the clock ------------------------------------------------------------------------------------------------
 
 
-def test_a_clock_in_1970_is_not_believed_until_it_is_set(launch, tmp_path):
-    offset = tmp_path / "offset"
-    offset.write_text(str(-time.time()))
-    (tmp_path / "bin").mkdir()
-    says_yes = tmp_path / "bin" / "timedatectl"
-    says_yes.write_text("#!/bin/sh\necho yes\n")
-    says_yes.chmod(0o755)
+def test_a_clock_in_1970_is_not_believed_until_it_is_set(launch, tmp_path, monkeypatch):
+    faked = FakedTime(tmp_path, monkeypatch, datetime(1970, 1, 1, tzinfo=UTC))
     with Mosquitto(tmp_path / "broker") as broker, HeadEnd(broker.port, "mgw/v1/gw-1/#") as head_end:
         gateway = launch(
             meters=1, baud=19200,
             sections={"gateway": {"id": "gw-1", "require_synced_clock": True}, "mqtt": {"url": broker.url}},
-            before=f"import pathlib, sys\nsys.path.insert(0, {str(TESTS)!r})\nimport support.set_clock\n"
-            f"support.set_clock.from_file(pathlib.Path({str(offset)!r}))",
-            env={**os.environ, "PATH": f"{says_yes.parent}:{os.environ['PATH']}"},
+            before=faked.before, env=faked.env,
         )  # fmt: skip
         assert "1970-01-01" in gateway.said()
         state = head_end.wait_for("mgw/v1/gw-1/state")[-1].document
@@ -250,7 +242,7 @@ def test_a_clock_in_1970_is_not_believed_until_it_is_set(launch, tmp_path):
         assert head_end.wait_for_reply(far["cmd_id"], b"").document["code"] == "E_CLOCK"
         order(gateway, tmp_path)  # whoever stands beside it may
         eventually(lambda: gateway.meters[0].history.blocks.total() > 3, gateway.said)
-        offset.write_text("0")
+        faked.set(datetime.now(UTC))
         eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
         gateway.wait_for("the clock was set")
         gateway.wait_for("the clock is synced")

@@ -16,6 +16,7 @@ from gateway.cli import virtual
 from gateway.simulator import NONE, Faults, Head, OpticalPty, PtyLine, VirtualMeter
 
 OLD, NEW = "1.0.0", "2.0.0"
+_READY = "ready: "
 
 
 class RunningGateway:
@@ -75,9 +76,10 @@ class RunningGateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningGateway:
-        """Start it and wait until its socket is there."""
+        """Start it, the first time or once more, and wait until its socket is there."""
+        starts = self.said().count(_READY) if self.log.exists() else 0
         self.launch()
-        self.wait_for("ready: ")
+        eventually(lambda: self.said().count(_READY) > starts, lambda: f"it is not ready:\n{self.said()}")
         return self
 
     def launch(self) -> subprocess.Popen[bytes]:
