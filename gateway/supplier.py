@@ -49,6 +49,8 @@ from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown
 _IDLE_S = 5.0
 """How often the Store is asked without a bell; the pauses between attempts are as coarse as this."""
 _LOOK_AT_CAMPAIGN_S = 0.5
+_TURN_S = 600.0
+"""A server that is slow may keep others waiting for so long: what came of its image is kept meanwhile."""
 _TELL_EVERY_S = 1.0
 _RATE_AFTER_S = 2.0
 """No speed is told before."""
@@ -106,7 +108,11 @@ class Supplier:
 
     def _supply(self, campaign: Campaign) -> str:
         watch = _CampaignWatch(
-            campaign, self._clock, self._board, wanted=lambda: not self._stopping and self._wanted(campaign)
+            campaign,
+            self._clock,
+            self._board,
+            wanted=lambda: not self._stopping and self._wanted(campaign),
+            others_wait=lambda: bool(self._store.next_fetch(self._clock.now(), other_than=campaign.sha256)),
         )
         try:
             image = self._stored(campaign) or self._fetched(campaign, watch)
@@ -153,6 +159,12 @@ class Supplier:
         if self._stopping:
             self._store.save_campaign(replace(campaign, fetch_tries=watch.tries_before))
             return f"{campaign.id}: the fetch is left for the next start"
+        if watch.gave_way:
+            again_at = self._clock.now() + timedelta(seconds=_IDLE_S)
+            self._store.save_campaign(
+                replace(campaign, fetch_tries=watch.tries_before, fetch_next_try_at=again_at)
+            )
+            return f"{campaign.id} goes on with its image after the others"
         campaign, why_over = self._reckon(watch, error)
         if why_over:
             self._store.fail_campaign(campaign, error.code, why_over)
@@ -258,14 +270,19 @@ class _CampaignWatch:
         board: Board,
         *,
         wanted: Callable[[], bool],
+        others_wait: Callable[[], bool] = lambda: False,
         tells: bool = True,
     ) -> None:
-        """`tells`: how far it is is told as progress of the campaign."""
+        """`others_wait`: for another image, which has its turn after a while. `tells`: how far it is is told as
+        progress of the campaign."""
         self._campaign = campaign
         self._tells = tells
         self._clock = clock
         self._board = board
         self._wanted = wanted
+        self._others_wait = others_wait
+        self.gave_way = False
+        """It ended since others wait."""
         self._began_at_s = self._looked_at_s = self._told_at_s = clock.monotonic()
         self._deadline_s = self._began_at_s + LONGEST_S - campaign.fetch_spent_s
         self._octets = 0
@@ -283,7 +300,8 @@ class _CampaignWatch:
         self._looked_at_s = now_s
         self._tell(now_s)
         self._board.beat(SUPPLIER, now_s)
-        return not self._wanted()
+        self.gave_way = now_s - self._began_at_s >= _TURN_S and self._others_wait()
+        return self.gave_way or not self._wanted()
 
     def came(self, octets: int, done: int, total: int | None) -> None:
         self._octets += octets

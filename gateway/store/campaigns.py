@@ -133,15 +133,16 @@ class Campaigns(Jobs):
 
     # -- the supplier's side ----------------------------------------------------------------------------------
 
-    def next_fetch(self, now: datetime) -> Campaign | None:
-        """The oldest campaign that wants its image and may try now."""
+    def next_fetch(self, now: datetime, *, other_than: str = "") -> Campaign | None:
+        """The oldest campaign that wants its image, another one than that of this SHA-256, and may try now."""
         rows = self._rows(
             "SELECT * FROM campaigns WHERE finished_at IS NULL AND state IN (?, ?)"
             " AND (fetch_next_try_at IS NULL OR fetch_next_try_at <= ? OR fetch_next_try_at > ?)"
-            " ORDER BY number LIMIT 1",
+            " AND sha256 != ? ORDER BY number LIMIT 1",
             *WAITS_FOR_IMAGE,
             moment_text(now),
             moment_text(now + LONGEST_PAUSE),
+            other_than,
         )
         return CAMPAIGN.read(rows[0]) if rows else None
 

@@ -338,6 +338,42 @@ def test_a_long_fetch_shows_life(gateway: Gateway) -> None:
     assert gateway.campaign().state is CampaignState.READY
 
 
+def test_a_slow_server_keeps_others_waiting_for_a_while_only(gateway: Gateway) -> None:
+    """They have their turn, and then it goes on; it is no attempt that failed."""
+    other = CONTENT[::-1]
+    fetched: list[str] = []
+
+    def fetch(wanted: Wanted, images: ImageStore, *, watch: Watch, **_: Any) -> Image:
+        fetched.append(wanted.url[-4:])
+        while wanted.url.endswith("slow") and fetched.count("slow") < 3:
+            gateway.clock.advance(1)
+            if watch.stop():
+                raise NetError("the fetch was stopped before its end")
+        return images.add([other if wanted.url.endswith("fast") else CONTENT])
+
+    supplier = gateway.supplier_with(fetch)
+    gateway.submit("http://127.0.0.1/slow")
+    for number in range(2):
+        other += b"more"
+        quick = Campaign(
+            f"fw-q{number}", hashlib.sha256(other).hexdigest(), b"FW", (f"Q{number}",), gateway.clock.now(),
+            url="http://127.0.0.1/fast",
+        )  # fmt: skip
+        gateway.store.submit_campaign(
+            gateway.command("campaign.submit"), quick, [Job(quick.id, f"Q{number}", "p")]
+        )
+        before_s = gateway.clock.monotonic()
+        supplier.step()
+        assert 600 <= gateway.clock.monotonic() - before_s <= 602
+        assert gateway.campaign().fetch_tries == 0
+        supplier.step()
+        assert gateway.store.campaign_state(quick.id) is CampaignState.READY
+        gateway.clock.advance(5)
+    supplier.step()
+    assert gateway.campaign().state is CampaignState.READY
+    assert fetched == ["slow", "fast", "slow", "fast", "slow"]
+
+
 def test_a_server_that_drips_for_ever_is_given_up(gateway: Gateway) -> None:
     gateway.submit("http://127.0.0.1/x")
     after_some_octets(gateway, lambda: gateway.clock.advance(25 * 3600)).step()
