@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _SPARE_BYTES = 32 * 2**20
@@ -37,17 +38,26 @@ def make_directory(directory: Path) -> None:
     sync_directory(directory.parent)
 
 
-def replace_durably(path: Path, content: bytes) -> None:
+def replace_durably(path: Path, content: bytes, *, keeps_room: bool = False) -> None:
     """`content` under `path`, through `*.new` beside it: after a power cut it is the old content or the new, whole, and
-    the new once this has returned (rename(2), fsync(2)). Raises OSError: the old stands."""
+    the new once this has returned (rename(2), fsync(2)). Raises OSError: the old stands.
+
+    `keeps_room`: `*.new` stays, so that the next content of that length finds room on a full disk.
+    """
     new = path.with_name(path.name + ".new")
     try:
-        with new.open("wb") as file:
+        # Not cut first: somebody else would take the room that the old octets have.
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb") as file:
             file.write(content)
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
     except OSError:
-        new.unlink(missing_ok=True)
+        if not keeps_room:
+            new.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+    if keeps_room:
+        with suppress(OSError):
+            new.write_bytes(content)

@@ -46,7 +46,7 @@ class SecondFile:
         """Durable before return. Raises StoreError: the old ones stand."""
         document = {"v": 1, self._name: dict(numbers), "sha256": _digest(numbers)}
         try:
-            replace_durably(self._path, json.dumps(document).encode())
+            replace_durably(self._path, json.dumps(document).encode(), keeps_room=True)
         except OSError as error:
             raise self._trouble("written", error) from error
 

@@ -4,11 +4,13 @@ tests/daemon/test_bad_surroundings.py)."""
 from __future__ import annotations
 
 import pytest
+from support.box import Box, fill, tmpfs
 
 from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
 from gateway.store.database import FILE_NAME
 from gateway.store.room import ROOM_BYTES
+from gateway.store.second_file import SecondFile
 
 
 def open_store(tmp_path):
@@ -58,3 +60,15 @@ def test_a_power_cut_while_room_was_made_leaves_nothing_in_the_way(tmp_path, sto
     again.keep_room()
     assert again._row("SELECT 1 FROM sqlite_master WHERE name = 'room'") is None
     again.close()
+
+
+def test_counters_find_room_in_their_own_file_while_the_disk_is_full(tmp_path):
+    directory = tmp_path / "state"
+    there = Box(tmpfs(directory, "64k"))
+    counters = SecondFile(there.path(directory), "counters")
+    counters.write({"MTR1": 1000})
+    fill(there.path(directory))
+    for number in range(1000, 1100):
+        counters.write({"MTR1": number})
+    assert SecondFile(there.path(directory), "counters").read() == {"MTR1": 1099}
+    there.close()
