@@ -194,6 +194,11 @@ class Supplier:
 
     def _next_asked(self) -> _Asked | None:
         """Whose turn it is of those who wait for an image."""
+        self._take_asked()
+        now_s = self._clock.monotonic()
+        return next((asked for asked in self._asked if asked.again_at_s <= now_s), None)
+
+    def _take_asked(self) -> None:
         if errand := self._store.take_errand(SUPPLIER_ERRANDS):
             order = Campaign(
                 id=errand.cmd_id,
@@ -205,13 +210,20 @@ class Supplier:
                 image_size=errand.args.get("size"),
             )
             self._asked.append(_Asked(errand, order))
-        now = self._clock.now()
-        return next((asked for asked in self._asked if (asked.order.fetch_next_try_at or now) <= now), None)
+
+    def _others_ask(self) -> bool:
+        self._take_asked()
+        return len(self._asked) > 1
 
     def _bring(self, asked: _Asked) -> str:
         sha256 = asked.order.sha256
         watch = _CampaignWatch(
-            asked.order, self._clock, self._board, wanted=lambda: not self._interrupted(), tells=False
+            asked.order,
+            self._clock,
+            self._board,
+            wanted=lambda: not self._interrupted(),
+            others_wait=self._others_ask,
+            tells=False,
         )
         try:
             image = self._stored(asked.order) or self._from_source(
@@ -225,12 +237,17 @@ class Supplier:
         return self._answer(asked, Reply(asked.errand.cmd_id, ReplyStatus.DONE, data=data))
 
     def _not_brought(self, asked: _Asked, watch: _CampaignWatch, error: GatewayError) -> str:
-        if self._interrupted():
+        if self._interrupted() or watch.gave_way:
+            self._asked.remove(asked)
+            self._asked.append(asked)
             return f"image {asked.order.sha256}: the fetch is left for later"
         asked.order, why_over = self._reckon(watch, error)
-        if not why_over:
-            return _next_attempt(asked.order, error)
-        return self._answer(asked, replace(failed(asked.errand.cmd_id, error), message=why_over))
+        if why_over:
+            return self._answer(asked, replace(failed(asked.errand.cmd_id, error), message=why_over))
+        assert asked.order.fetch_next_try_at is not None
+        pause = asked.order.fetch_next_try_at - self._clock.now()
+        asked.again_at_s = self._clock.monotonic() + pause.total_seconds()
+        return _next_attempt(asked.order, error)
 
     def _interrupted(self) -> bool:
         """The process ends, or a campaign comes first."""
@@ -252,6 +269,8 @@ class _Asked:
     errand: Errand
     order: Campaign
     """That of a campaign which is nowhere else, for what the attempts cost."""
+    again_at_s: float = 0.0
+    """Not before, on the monotonic clock: nobody sets that."""
 
 
 def _next_attempt(campaign: Campaign, error: GatewayError) -> str:

@@ -178,6 +178,27 @@ def test_a_restart_goes_on_with_what_came(tmp_path: Path, clock: VirtualClock) -
     second.store.close()
 
 
+def test_who_asked_for_another_image_does_not_wait_for_a_server_that_drips(
+    tmp_path: Path, clock: VirtualClock
+) -> None:
+    def source(wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch) -> Image:
+        while wanted.url.endswith("drips") and not gateway.images.has(SHA256):
+            clock.advance(1)
+            watch.came(1, 1, None)
+            if watch.stop():
+                raise NetError("stopped")
+        return images.add([CONTENT])
+
+    gateway = Gateway(tmp_path, clock, source)
+    first = gateway.ask("http://127.0.0.1/drips")
+    second = gateway.ask("http://127.0.0.1/x")
+    began_s = clock.monotonic()
+    assert gateway.answer(second).status is ReplyStatus.DONE
+    assert clock.monotonic() - began_s < 3600
+    assert gateway.answer(first).status is ReplyStatus.DONE
+    gateway.store.close()
+
+
 def test_a_campaign_does_not_wait_for_an_image_that_nobody_is_to_get(
     tmp_path: Path, clock: VirtualClock
 ) -> None:
