@@ -46,6 +46,15 @@ def cms_signers(cms: bytes, content: bytes, root: bytes, *, at: datetime | None)
     Raises SignatureError, which says why: a signature that does not fit, a certificate that does not lead to the root,
     has expired, was revoked or is not for code signing, or no openssl on this machine.
     """
+    try:
+        return _checked(cms, content, root, at)
+    except OSError as error:
+        raise SignatureError(
+            f"a CMS signature cannot be checked here: {error.strerror}", detail=f"errno {error.errno}"
+        ) from error
+
+
+def _checked(cms: bytes, content: bytes, root: bytes, at: datetime | None) -> tuple[CmsSigner, ...]:
     with ExitStack() as stack:
         files = [stack.enter_context(_in_memory(octets)) for octets in (cms, content, root, b"")]
         cms_file, content_file, root_file, certificates = files

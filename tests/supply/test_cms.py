@@ -257,6 +257,14 @@ def test_without_the_command_it_is_said_so(pki, monkeypatch, tmp_path):
         names(pki, made)
 
 
+def test_a_command_that_may_not_be_run_is_no_reason_to_fall_over(pki, monkeypatch, tmp_path):
+    made = signed(pki, "firmware")
+    (tmp_path / "openssl").write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SignatureError, match="cannot be checked here: Permission denied"):
+        names(pki, made)
+
+
 def test_a_command_that_hangs_is_given_up(pki, monkeypatch, tmp_path):
     made = signed(pki, "firmware")
     hanging = tmp_path / "openssl"
