@@ -180,6 +180,7 @@ class Download:
     def _read(self) -> None:
         import httpx  # 120 ms
 
+        assert self._access.tls or urlsplit(self._url).scheme == "http", "nobody is believed unchecked"
         timeout = httpx.Timeout(self._patience.silence_s + _MARGIN_S, connect=self._patience.connect_s)
         # No proxy, .netrc or the like of the environment gets a say in where firmware comes from.
         transport = httpx.HTTPTransport(

@@ -50,9 +50,8 @@ def fetch(
     what `ImageStore.intake` raises.
     """
     check_url(wanted.url, settings)
-    attempt = _Attempt(wanted, settings, watch, patience, _access(wanted.url, settings))
     with images.intake(wanted.sha256, wanted.size) as intake:
-        return attempt.run(intake)
+        return _Attempt(wanted, settings, watch, patience).run(intake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,6 @@ class _Attempt:
     settings: FirmwareSettings
     watch: Watch
     patience: Patience
-    access: Access
 
     def run(self, intake: Intake) -> Image:
         pieced = bool(intake.spans)
@@ -92,7 +90,8 @@ class _Attempt:
         """Ask, and follow redirects on the same host."""
         url = self.wanted.url
         for _ in range(_REDIRECTS_LIMIT + 1):
-            with Download(url, asked.fields(), self.access, self.watch, self.patience) as download:
+            access = _access(url, self.settings)
+            with Download(url, asked.fields(), access, self.watch, self.patience) as download:
                 try:
                     answer = read_answer(download.head(), asked, host=_host(url), now=datetime.now(UTC))
                 except RangeError:

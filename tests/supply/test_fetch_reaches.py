@@ -119,6 +119,17 @@ def test_a_redirect_from_https_to_http_is_not_followed(images: ImageStore, autho
     assert plain.requests == []
 
 
+def test_a_redirect_to_https_is_followed_to_a_server_that_is_believed(
+    images: ImageStore, authority: Authority
+) -> None:
+    with protected(authority) as server, ImageServer(CONTENT, server_does.redirect(server.url)) as plain:
+        with pytest.raises(TlsError, match="is not believed"):
+            get(plain.url, images)
+        assert server.requests == []
+        plain.behaviours = [server_does.redirect(server.url)]
+        assert get(plain.url, images, settings=believing(authority)) == IMAGE
+
+
 # -- certificates ---------------------------------------------------------------------------------------------
 
 
