@@ -12,7 +12,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          schedule.py the only place that knows APScheduler
      2   wire/       PURE: octets <-> meaning (HDLC, wrapper, mode E, A-XDR, APDUs, ciphering, class 18)
          transfer/   PURE: what next? next_step(goal, seen) -> Step
-         plan/       PURE: when, and who? windows, gates, turns
+         plan/       PURE: when, and who? windows, gates, turns, ends
          config/     TOML -> the model, every mistake at once              store/    SQLite: one method, one transaction
          supply/     fetch over HTTP or MQTT, images kept by their digest, manifests and who signed them
      1   errors.py   one tree, stable codes, advice                         model/     the nouns

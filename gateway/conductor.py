@@ -7,13 +7,15 @@ see, what holds back canaries and waves, and what ends an order whose time has p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from gateway.board import CONDUCTOR, Board
 from gateway.clock import Clock
 from gateway.errors import StateError
 from gateway.model import WAITS_FOR_IMAGE, Campaign, StepReport
+from gateway.plan.eta import reckon, steady
 from gateway.plan.gate import expired, gate
 from gateway.plan.verdict import verdict
 from gateway.store import Store
@@ -21,6 +23,8 @@ from gateway.store import Store
 LOOK_AGAIN_S = 60.0
 """The longest between two looks: time of day may be set at any moment, and no bell rings then."""
 SHORTEST_S = 0.5
+RECKON_S = 30.0
+"""An estimate stands so long: it looks at all jobs, and changes slowly."""
 
 
 class Conductor:
@@ -33,6 +37,7 @@ class Conductor:
         self._clock = clock
         self._board = board
         self._clock_trusted = clock_trusted
+        self._reckon_at_s = clock.monotonic()
 
     def step(self) -> StepReport:
         """Look at all of them once; comes back when one may change by time alone, or when the bell rings."""
@@ -40,10 +45,30 @@ class Conductor:
         self._board.beat(CONDUCTOR, now_s)
         self._board.bell(CONDUCTOR).clear()
         campaigns = self._store.conducted()
-        wait_s = min((self._conduct(campaign) for campaign in campaigns), default=LOOK_AGAIN_S)
+        estimates = self._estimates(campaigns, now_s)
+        wait_s = min((self._conduct(campaign, estimates) for campaign in campaigns), default=LOOK_AGAIN_S)
         return StepReport(f"{len(campaigns)} campaigns", now_s + wait_s if campaigns else None)
 
-    def _conduct(self, campaign: Campaign) -> float:
+    def _estimates(self, campaigns: list[Campaign], now_s: float) -> Mapping[str, datetime | None]:
+        """When each will have ended, by its id; empty while the last estimates are fresh. Who has a line first is
+        reckoned before the others."""
+        if now_s < self._reckon_at_s or not campaigns:
+            return {}
+        self._reckon_at_s = now_s + RECKON_S
+        if not self._clock_trusted():
+            return {campaign.id: None for campaign in campaigns}
+        now, windows, paces = self._clock.now(), self._store.windows(), self._store.paces()
+        ahead_s: Counter[str] = Counter()
+        found: dict[str, datetime | None] = {}
+        for campaign in sorted(campaigns, key=lambda one: -one.priority):
+            jobs = self._store.jobs(campaign.id)
+            left = reckon(campaign, jobs, paces=paces, ahead_s=ahead_s, windows=windows, now=now)
+            if left.end is not None:
+                ahead_s.update(left.work_s)
+            found[campaign.id] = steady(campaign.eta, left.end, now)
+        return found
+
+    def _conduct(self, campaign: Campaign, estimates: Mapping[str, datetime | None]) -> float:
         """In how many seconds it wants to be looked at again."""
         now, trusted = self._clock.now(), self._clock_trusted()
         try:
@@ -61,6 +86,7 @@ class Conductor:
                 paused=found.paused,
                 message=found.message,
                 opens_at=found.opens_at,
+                eta=estimates.get(campaign.id, campaign.eta),
             )
         except StateError:
             return SHORTEST_S  # it ended, or an operator was here, between the look and the word

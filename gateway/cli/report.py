@@ -15,7 +15,7 @@ import click
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, differences, duration, safe, say_json, table
-from gateway.cli.windows import state_of, waits_for
+from gateway.cli.windows import expected_end, state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, JobState
 
 _OF_A_METER = (
@@ -141,6 +141,7 @@ def _facts(campaign: Document, totals: Document) -> list[tuple[str, str]]:
         ("ordered", campaign["created_at"]),
         ("began", totals["started_at"] or "-"),
         ("ended", campaign["finished_at"] or "-"),
+        ("expected end", expected_end(campaign)),
         ("sent", f"{totals['blocks_sent']} blocks{again}; {totals['bytes_sent']} bytes{at_work}"),
         ("why", waits_for(campaign) if campaign["code"] or campaign["paused"] else ""),
     ]

@@ -17,7 +17,7 @@ import click
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, differences, duration, safe, say_json
-from gateway.cli.windows import moment, state_of, waits_for
+from gateway.cli.windows import expected_end, moment, state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
 
 _LOOK_EVERY_S = 0.5
@@ -147,7 +147,7 @@ class Lines:
     def show(self, campaign: Document, jobs: list[Document]) -> None:
         name = f"campaign {campaign['campaign_id']}"
         if campaign["state"] not in _ENDED:
-            waits = (campaign["state"], campaign["paused"], campaign["opens_at"])
+            waits = (campaign["state"], campaign["paused"], campaign["opens_at"], campaign["eta"])
             self._say_once(name, (waits, _fetched(campaign)), f"{name}: {campaign_sentence(campaign)}")
         for job in jobs:
             tenth = _percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
@@ -184,6 +184,8 @@ def campaign_sentence(campaign: Document) -> str:
             words.append(
                 f"{campaign['code']}: {campaign['message']}, tried again at {moment(fetch['next_try_at'])}"
             )
+    if end := expected_end(campaign):
+        words.append(f"ends about {end}")
     return ", ".join(filter(None, words))
 
 

@@ -43,6 +43,14 @@ def waits_for(campaign: Document) -> str:
     return ", ".join(filter(None, words))
 
 
+def expected_end(campaign: Document) -> str:
+    """When a campaign is expected to have ended, and whether that is too late; empty where nobody knows."""
+    if not campaign["eta"]:
+        return ""
+    late = f", after its not_after ({moment(campaign['not_after'])})" if campaign["late"] else ""
+    return f"{moment(campaign['eta'])}{late}"
+
+
 def moment(text: str, timezone: str | None = None) -> str:
     """An instant to the minute, in this machine's time or that of a zone: `Mon 2026-11-23 22:00 EET`."""
     zone = ZoneInfo(timezone) if timezone else None

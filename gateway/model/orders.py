@@ -121,6 +121,8 @@ class Campaign:
     paused: PausedWhy | None = None
     opens_at: datetime | None = None
     """When a paused campaign goes on by itself, where that is known."""
+    eta: datetime | None = None
+    """When it is expected to have ended, as fast as its lines are; None: nobody knows."""
     state: CampaignState = CampaignState.ACCEPTED
     code: Code | None = None
     message: str = ""

@@ -1,1 +1,1 @@
-"""PURE: when, and who? Maintenance windows over time zones."""
+"""PURE: when, and who? Maintenance windows over time zones, gates, turns and estimates."""

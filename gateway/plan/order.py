@@ -33,7 +33,7 @@ def turn(campaign: Campaign, jobs: Sequence[Job], now: datetime, *, clock_truste
     failed = sum(job.state is JobState.FAILED for job in jobs)
     fresh = failed - campaign.failures_accepted
     released = 0
-    for number, size in enumerate(_groups(campaign, len(jobs))):
+    for number, size in enumerate(groups(campaign, len(jobs))):
         before = jobs[:released]
         if any(job.state not in TERMINAL_JOB for job in before):
             break
@@ -48,7 +48,7 @@ def turn(campaign: Campaign, jobs: Sequence[Job], now: datetime, *, clock_truste
     return Turn(released)
 
 
-def _groups(campaign: Campaign, count: int) -> Iterator[int]:
+def groups(campaign: Campaign, count: int) -> Iterator[int]:
     """The sizes of the groups that go one after the other."""
     canaries = min(campaign.canary, count)
     if canaries:

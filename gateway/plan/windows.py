@@ -8,7 +8,7 @@ that an opening of five hours has five hours in every night of the year. All ins
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,9 @@ from gateway.model import Window
 LONGEST_DURATION = timedelta(hours=24)
 SEARCH = timedelta(days=4 * 366)
 """A window that does not open for so long never does: 29 February is in it, whatever the exceptions."""
+_LOOK_AHEAD_DAYS = 7
+"""So far openings are joined; a window that is always open has an end beyond that, which moves on with the time."""
+_LONGEST_WORK_OPENINGS = 366
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
@@ -37,10 +40,34 @@ class Opening:
 
 
 def current(window: Window, now: datetime) -> Opening | None:
-    """The opening that `now` lies in; of two that overlap the one that ends last."""
+    """The opening that `now` lies in. Those that touch or overlap are one: nobody drains at an end that is none."""
     first = _local_day(window, now) - 2 * _DAY
-    openings = [opening for opening in _openings(window, first, days=4) if now in opening]
-    return max(openings, key=lambda opening: opening.end, default=None)
+    found: Opening | None = None
+    for opening in _openings(window, first, days=3 + _LOOK_AHEAD_DAYS):
+        if found is None:
+            found = opening if now in opening else None
+        elif opening.start > found.end:
+            break
+        elif opening.end > found.end:
+            found = replace(opening, start=found.start)
+    return found
+
+
+def worked_through(window: Window, begin: datetime, work_s: float) -> datetime | None:
+    """When `work_s` of transfer are done that begin no earlier than `begin` and go on while the window is open; None:
+    not within a year of openings."""
+    at = begin
+    for _ in range(_LONGEST_WORK_OPENINGS):
+        opening = current_or_following(window, at)
+        if opening is None:
+            return None
+        start = max(at, opening.start)
+        room_s = (opening.drain_at - start).total_seconds()
+        if work_s <= room_s:
+            return start + timedelta(seconds=work_s)
+        work_s -= max(0.0, room_s)
+        at = opening.end
+    return None
 
 
 def following(window: Window, now: datetime) -> Opening | None:

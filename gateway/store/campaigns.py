@@ -299,7 +299,9 @@ class Campaigns(Jobs):
         if code is None and ended in (CampaignState.FAILED, CampaignState.PARTIAL):
             code = next((job.code for job in self.jobs(campaign.id) if job.code), None)
         message = message or ", ".join(f"{count} {state}" for state, count in counts.items())
-        over = replace(campaign, state=ended, code=code, message=message, paused=None, opens_at=None)
+        over = replace(
+            campaign, state=ended, code=code, message=message, paused=None, opens_at=None, eta=None
+        )
         campaign = self._write_campaign(database, over, who=who)
         self._answer_submit(database, campaign)
         return campaign

@@ -22,9 +22,12 @@ from gateway.model import (
     ReplyStatus,
     Window,
 )
-from gateway.store.documents import time_text, window_document, window_from
+from gateway.store.documents import is_late, time_text, window_document, window_from
 from gateway.store.holds import Holds
 from gateway.store.rows import insert
+
+_MEASURED_JOBS = 200
+"""So many of the newest transfers tell how fast lines are."""
 
 _CONDUCTED = (CampaignState.READY, CampaignState.RUNNING, CampaignState.PAUSED)
 _EXPIRES = WAITS_FOR_IMAGE.union(_CONDUCTED)
@@ -83,6 +86,7 @@ class Conducting(Holds):
         paused: PausedWhy | None,
         message: str,
         opens_at: datetime | None,
+        eta: datetime | None,
     ) -> Campaign:
         """Write what was decided, where it differs from what is. Raises StateError where the campaign has ended, is
         being cancelled, or was paused or resumed by an operator meanwhile."""
@@ -91,12 +95,31 @@ class Conducting(Holds):
             if (stored.paused is PausedWhy.OPERATOR) is not (paused is PausedWhy.OPERATOR):
                 raise StateError(f"campaign {campaign_id}: an operator was here meanwhile")
             decided = replace(
-                stored, state=state, released=released, paused=paused, message=message, opens_at=opens_at
+                stored,
+                state=state,
+                released=released,
+                paused=paused,
+                message=message,
+                opens_at=opens_at,
+                eta=eta,
             )
             if decided == stored:
                 return stored
-            self._ring(self.jobs(campaign_id))
+            if is_late(decided) and not is_late(stored):
+                late = f"it is expected to end at {time_text(eta)}, after its not_after"
+                self._event(database, "late", campaign_id=campaign_id, code=Code.W_EXPIRED, message=late)
+            if replace(decided, eta=stored.eta) != stored:
+                self._ring(self.jobs(campaign_id))
             return self._write_campaign(database, decided)
+
+    def paces(self) -> dict[str, float]:
+        """Octets of image a second that each port took in the newest transfers, as far as there were any."""
+        rows = self._rows(
+            "SELECT port, sum(bytes_sent) / sum(transfer_s) AS pace FROM"
+            " (SELECT * FROM jobs WHERE transfer_s > 0 ORDER BY number DESC LIMIT ?) GROUP BY port",
+            _MEASURED_JOBS,
+        )
+        return {row["port"]: row["pace"] for row in rows}
 
     def expire_campaign(self, campaign_id: str) -> Campaign:
         """Its time is over: what was not activated is cancelled; what was is let to its end. Raises StateError."""

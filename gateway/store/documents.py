@@ -119,6 +119,8 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "released": campaign.released,
         "paused": campaign.paused,
         "opens_at": time_text(campaign.opens_at),
+        "eta": time_text(campaign.eta),
+        "late": is_late(campaign),
         "counts": {state.value: count for state, count in counts.items() if count},
         "created_at": time_text(campaign.created_at),
         "finished_at": time_text(campaign.finished_at),
@@ -135,6 +137,12 @@ def _fetch(campaign: Campaign, ts: datetime) -> Document:
         "tries": campaign.fetch_tries,
         "next_try_at": time_text(next_at if next_at and next_at > ts else None),
     }
+
+
+def is_late(campaign: Campaign) -> bool:
+    """Whether it is expected to end after its time."""
+    eta, latest = campaign.eta, campaign.not_after
+    return eta is not None and latest is not None and eta > latest
 
 
 def job_document(job: Job, *, ts: datetime) -> Document:

@@ -15,7 +15,8 @@ def campaign(**fetch: Any) -> dict[str, Any]:
     """One that is being fetched; `fetch`: what is known of that."""
     unknown = dict.fromkeys(("bytes_total", "bytes_per_s", "eta_s", "next_try_at"))
     return {
-        "campaign_id": "fw-1", "state": "fetching", "paused": None, "opens_at": None, "code": None, "message": "",
+        "campaign_id": "fw-1", "state": "fetching", "paused": None, "opens_at": None, "eta": None, "late": False,
+        "code": None, "message": "",
         "counts": {"queued": 2}, "fetch": {"bytes_done": 0, "tries": 0, **unknown, **fetch},
     }  # fmt: skip
 

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Window
-from gateway.plan.windows import current, current_or_following, first_instant, following
+from gateway.plan.windows import (
+    current,
+    current_or_following,
+    first_instant,
+    following,
+    worked_through,
+)
 
 EVERY_DAY = frozenset(range(7))
 
@@ -157,3 +163,22 @@ def test_it_is_closed_where_no_opening_has_begun(window, now, hours):
     if held is None or held.start <= now:
         return
     assert following(window, now).start <= held.start
+
+
+def test_openings_that_touch_are_one():
+    always = window(start=time(0), duration_s=86400.0, drain_s=7200.0, days=frozenset(range(5)))
+    opening = current(always, at("2026-11-25T23:30"))  # Wednesday
+    assert (opening.start, opening.end) == (at("2026-11-25T00:00"), at("2026-11-28T00:00"))
+    assert opening.drain_at == at("2026-11-27T22:00")
+
+
+def test_work_goes_on_in_the_next_openings():
+    nights = window(drain_s=0.0)
+    begin = at("2026-11-22T12:00")
+    assert worked_through(nights, begin, 3600) == at("2026-11-22T23:00")
+    assert worked_through(nights, begin, 6 * 3600) == at("2026-11-23T23:00")
+    assert worked_through(nights, at("2026-11-23T02:00"), 2 * 3600) == at("2026-11-23T23:00")
+    assert worked_through(window(days=frozenset()), begin, 1) is None
+    assert worked_through(window(drain_s=5 * 3600.0), begin, 1) is None, (
+        "no second of it is left for transfers"
+    )

@@ -335,7 +335,7 @@ def test_a_window_is_set_at_the_gateway_and_survives_a_restart(disk):
 
 def test_power_cuts_at_any_commit_change_nothing_of_it(disk):
     """A canary, a night, a pause: whatever commit the power fails at, it comes to the same end."""
-    for number in range(1, 120, 7):
+    for number in range(1, 120, 29):
         directory = disk / str(number)
         directory.mkdir()
         world = World(
@@ -352,3 +352,57 @@ def test_power_cuts_at_any_commit_change_nothing_of_it(disk):
                 in_hours(at_s, opens_s=3600, lasts_s=125)
                 for at_s in worked_at(world, name, {What.BLOCK, What.ACTIVATE})
             )
+
+
+# -- when it will have ended ----------------------------------------------------------------------------------
+
+
+def test_a_campaign_says_when_it_will_have_ended_and_holds_to_it(disk):
+    night = window(drain_s=30.0)
+    world = World(disk, several_meters(2), image_size=65536, baud=2400, windows={"night": night})
+    submit(world, window="night")
+    world.run(lambda: world.campaign().get("eta") is not None, limit_s=DAY_S)
+    first = datetime.fromisoformat(world.campaign()["eta"])
+    told = len(world.broker.documents(f"{BASE}/campaign/c1"))
+    world.run_until_told(limit_s=10 * DAY_S)
+    ended = datetime.fromisoformat(world.campaign()["finished_at"])
+    assert ended - EPOCH > timedelta(days=1), "one night was not enough"
+    assert abs(first - ended) < 10 * MINUTE
+    assert world.campaign()["eta"] is None
+    assert len(world.broker.documents(f"{BASE}/campaign/c1")) - told < 20, "small changes are kept"
+
+
+def test_an_order_that_cannot_end_in_time_says_so_early(disk):
+    world = World(disk, several_meters(3), image_size=65536, baud=1200)
+    submit(world, not_after="2026-01-01T00:30:00Z")  # each wants ten minutes and more
+    world.run(lambda: world.campaign().get("late") is True)
+    assert world.meters["MTR1"].history.activations == 0, "long before"
+    (event,) = [told for told in world.broker.documents(f"{BASE}/event") if told["kind"] == "late"]
+    assert (event["campaign_id"], event["code"]) == ("c1", "W_EXPIRED")
+    assert "after its not_after" in event["message"]
+    world.run_until_told()
+    assert world.campaign()["state"] == "expired"
+    assert world.campaign()["late"] is False
+
+
+def test_a_line_that_was_measured_tells_the_end_of_the_next_order_at_once(disk):
+    world = World(disk, [SimMeter(PLAIN)], windows={"night": window(opens_after=6 * HOUR)})
+    submit(world)
+    world.run_until_told()
+    submit(world, campaign_id="c2", window="night")
+    world.run(lambda: world.campaign("c2").get("eta") is not None)
+    end = datetime.fromisoformat(world.campaign("c2")["eta"])
+    assert EPOCH + 6 * HOUR < end < EPOCH + 7 * HOUR
+
+
+def test_openings_that_touch_are_one(disk):
+    """A window of all hours does not drain at midnight."""
+    midday = EPOCH + 12 * HOUR
+    always = window(opens_after=12.5 * HOUR, lasts=24 * HOUR, drain_s=1800.0)
+    world = World(
+        disk, [SimMeter(PLAIN)], image_size=65536, baud=600, windows={"always": always}, start=midday
+    )
+    submit(world, window="always")
+    world.run_until_told(limit_s=3 * DAY_S)
+    assert world.job()["state"] == "updated"
+    assert not [state for state in told_states(world) if state.startswith("paused")]
