@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import re
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -74,10 +74,8 @@ class ImageStore:
         Raises SizeError (another size than `expect_size`, or none at all; as soon as it shows), DigestError
         (not `expect_sha256`), DiskError (quota or disk full, disk damaged), and whatever `chunks` raises.
         """
-        with disk_errors("store an image"):
-            descriptor, name = tempfile.mkstemp(prefix=_INCOMING, suffix=PART, dir=self._directory)
-            os.close(descriptor)
-        with self._intake(Path(name), expect_sha256, expect_size, keeps=False) as intake:
+        part = self._directory / f"{_INCOMING}{secrets.token_hex(8)}{PART}"
+        with self._intake(part, expect_sha256, expect_size, keeps=False) as intake:
             place = 0
             for chunk in chunks:
                 intake.write(place, chunk)

@@ -101,15 +101,17 @@ def test_an_ordered_size_above_the_free_quota_is_refused_before_the_first_byte(i
         images.add(untouched, expect_size=1_000_001)
 
 
-def test_a_quota_without_room_for_one_image_is_told(directory: Path) -> None:
+@pytest.mark.parametrize("size", [None, len(CONTENT)], ids=["size unknown", "size known"])
+def test_a_quota_without_room_for_one_image_is_told(directory: Path, size: int | None) -> None:
     images = ImageStore(directory, quota_bytes=len(CONTENT) - 1)
     with pytest.raises(DiskError, match="the quota has 76799 for it"):
-        images.add([CONTENT])
+        images.add([CONTENT], expect_size=size)
     assert names(directory) == []
 
 
 def test_two_that_come_at_once_do_not_overrun_the_quota_together(directory: Path) -> None:
-    images = ImageStore(directory, quota_bytes=150_000)
+    wanted = [hashlib.sha256(fill * 100_000).hexdigest() for fill in (b"a", b"b")]
+    images = ImageStore(directory, quota_bytes=150_000, needed=lambda: wanted)
     both_half_way = threading.Barrier(2)
     outcomes: list[object] = []
 
