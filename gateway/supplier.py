@@ -334,7 +334,7 @@ class _CampaignWatch:
         return replace(
             before,
             state=CampaignState.FETCHING,
-            fetch_tries=1 if brought else before.fetch_tries + 1,
+            fetch_tries=0 if brought else before.fetch_tries + 1,
             fetch_spent_s=before.fetch_spent_s + self._clock.monotonic() - self._began_at_s,
             fetch_octets=before.fetch_octets + self._octets,
             fetch_done=self._done,

@@ -23,8 +23,9 @@ from gateway.board import SUPPLIER, Board
 from gateway.clock import SystemClock
 from gateway.conductor import Conductor
 from gateway.control.schema import schema
-from gateway.errors import Code, NetError
+from gateway.errors import ADVICE, Code, NetError
 from gateway.model import (
+    TERMINAL_CAMPAIGN,
     Campaign,
     CampaignState,
     Command,
@@ -101,6 +102,10 @@ class Gateway:
             assert report.wake_at is not None
             self.clock.advance_to(report.wake_at)
         return [sentence for sentence in sentences if sentence != "no image is wanted"]
+
+    def run_to_the_end(self) -> None:
+        while self.campaign().state not in TERMINAL_CAMPAIGN:
+            self.run_for(60)
 
 
 @pytest.fixture
@@ -219,6 +224,64 @@ def test_a_url_that_leads_nowhere_ends_the_order_and_keeps_its_query(gateway: Ga
     gateway.run_for(10)
     assert gateway.campaign().code is Code.F_POLICY
     assert gateway.campaign().message == "'gopher://127.0.0.1/x' is not a URL that images come from"
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "code", "attempts"),
+    [
+        ([server_does.hang_up] * 20, Code.F_NET, 12),
+        ([server_does.no_http] * 20, Code.F_NET, 12),
+        ([server_does.truncated] * 20, Code.F_NET, 13),  # the first brought something, and no ETag to go on by
+        ([server_does.truncated_without_length] * 20, Code.F_NET, 13),
+        ([server_does.status(503)] * 20, Code.F_HTTP, 12),
+        ([server_does.status(403)], Code.F_HTTP, 1),
+        ([server_does.partial], Code.F_HTTP, 1),
+        ([server_does.gzipped], Code.F_HTTP, 1),
+        ([server_does.redirect("/firmware.bin")] * 6, Code.F_HTTP, 6),
+        ([server_does.redirect("http://localhost/firmware.bin")], Code.F_POLICY, 1),
+        ([server_does.cut_after(100), *[server_does.part_from_elsewhere, server_does.hang_up] * 9], Code.F_HTTP, 4),
+        ([server_does.length_too_long], Code.F_SIZE, 1),
+        ([server_does.length_too_short], Code.F_SIZE, 1),
+        ([server_does.one_octet_less], Code.F_SIZE, 1),
+        ([server_does.one_octet_more], Code.F_SIZE, 1),
+        ([server_does.empty], Code.F_SIZE, 1),
+        ([server_does.endless], Code.F_SIZE, 1),
+        ([server_does.one_bit_wrong], Code.F_DIGEST, 1),
+    ],
+)  # fmt: skip
+def test_whatever_a_server_does_has_a_code_and_advice_and_reaches_no_meter(
+    gateway: Gateway, behaviours: list[server_does.Behaviour], code: Code, attempts: int
+) -> None:
+    with ImageServer(CONTENT, *behaviours) as server:
+        gateway.submit(server.url, image_size=len(CONTENT))
+        gateway.run_to_the_end()
+        assert len(server.requests) == attempts
+    assert (gateway.campaign().state, gateway.campaign().code) == (CampaignState.FAILED, code)
+    assert gateway.snapshot()["advice"] == ADVICE[code] != ""
+    assert {(job.state, job.code) for job in gateway.store.jobs("fw-1")} == {(JobState.FAILED, code)}
+    assert gateway.images.list() == ()
+
+
+@pytest.mark.parametrize(
+    "behaviours",
+    [
+        [server_does.cut_after(20_000), server_does.part_of_another_version, server_does.ranged],
+        [server_does.cut_after(20_000), server_does.whole],
+        [server_does.cut_after(20_000), server_does.whole_to_a_range],
+        [server_does.cut_after(20_000), server_does.part_from_elsewhere, server_does.ranged],
+        [server_does.cut_after(20_000), server_does.status(503, Retry_After="7"), server_does.ranged],
+        [server_does.truncated, server_does.truncated_chunks, server_does.whole],
+    ],
+)
+def test_what_another_attempt_mends_is_mended(
+    gateway: Gateway, behaviours: list[server_does.Behaviour]
+) -> None:
+    with ImageServer(CONTENT, *behaviours) as server:
+        gateway.submit(server.url, image_size=len(CONTENT))
+        gateway.run_for(3600)
+        assert server.behaviours == []
+    assert gateway.campaign().state is CampaignState.READY
+    assert gateway.images.read(SHA256) == CONTENT
 
 
 def test_a_source_that_policy_forbids_by_now_is_not_asked(gateway: Gateway) -> None:
@@ -405,7 +468,7 @@ def test_who_watches_sees_how_far_it_is(gateway: Gateway) -> None:
     ]
     assert gateway.board.values("fetch") == {}
     fetch_ = gateway.snapshot()["fetch"]
-    assert fetch_["bytes_done"] == 30_000 and fetch_["tries"] == 1 and fetch_["next_try_at"]
+    assert fetch_["bytes_done"] == 30_000 and fetch_["tries"] == 0 and fetch_["next_try_at"]
 
 
 def test_an_image_that_is_here_is_not_told_of(gateway: Gateway) -> None:
