@@ -34,10 +34,8 @@ ALTER TABLE campaigns ADD COLUMN fetch_spent_s REAL NOT NULL DEFAULT 0;
 ALTER TABLE campaigns ADD COLUMN fetch_octets INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE campaigns ADD COLUMN fetch_done INTEGER NOT NULL DEFAULT 0;
 
-<<<<<<< HEAD
 -- The meter may have this time in its own schedule.
 ALTER TABLE transfers ADD COLUMN scheduled_at TEXT;
-=======
+
 -- When it is expected to have ended (plan/eta.py).
 ALTER TABLE campaigns ADD COLUMN eta TEXT;
->>>>>>> 9bca590 (Say when a campaign will have ended, and early that it cannot end in time)
