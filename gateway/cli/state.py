@@ -79,7 +79,7 @@ def _config(desk: Desk) -> Config:
 
 
 def _words(found: Document) -> str:
-    kinds = ("campaigns", "jobs", "counters", "events", "parked", "holds", "windows")
+    kinds = ("campaigns", "jobs", "counters", "floors", "events", "parked", "holds", "windows")
     return ", ".join(f"{found[kind]} {kind}" for kind in kinds)
 
 

@@ -108,7 +108,8 @@ def _base(config: Config) -> str:
 def _counts(document: Document) -> Document:
     tables = document["tables"]
     kinds = ("campaigns", "jobs", "events", "parked", "holds", "windows")
-    return {kind: len(tables[kind]) for kind in kinds} | {"counters": len(document["counters"])}
+    numbers = {kind: len(document[kind]) for kind in ("counters", "floors")}
+    return {kind: len(tables[kind]) for kind in kinds} | numbers
 
 
 def _pack(target: BinaryIO, document: Document, images: Path) -> set[str]:

@@ -24,6 +24,7 @@ from gateway.store.binding import COUNTER_STEP, IMPORTED, new_epoch, stepped
 from gateway.store.counters import NAME as COUNTERS
 from gateway.store.database import FILE_NAME, check, connect, locked, schemas, statements, version_of
 from gateway.store.documents import Document
+from gateway.store.floors import NAME as FLOORS
 from gateway.store.rows import insert
 from gateway.store.second_file import SecondFile
 
@@ -59,7 +60,8 @@ def exported(state_dir: Path, *, shown: Callable[[str], str]) -> Document:
     for campaign in document["tables"]["campaigns"]:
         campaign["url"] = shown(campaign["url"])
     # Read after the database, hence not behind it; a daemon that goes on is met by the step at the import.
-    document[COUNTERS] = SecondFile(state_dir, COUNTERS).read() or {}
+    for name in (COUNTERS, FLOORS):
+        document[name] = SecondFile(state_dir, name).read() or {}
     return document
 
 
@@ -166,7 +168,11 @@ def _make(fresh: Path, document: Document, missing: frozenset[str]) -> None:
                 database.execute(statement)
         for name, rows in tables.items():
             _fill(database, name, rows)
-        _raise_counters(database, document)
+        counters = stepped(_highest(database, document, COUNTERS, "sequence", "next"))
+        _put_numbers(database, counters, COUNTERS, "sequence", "next")
+        if FLOORS in tables:
+            floors = _highest(database, document, FLOORS, "profile", "sequence")
+            _put_numbers(database, floors, FLOORS, "profile", "sequence")
         for row in tables["campaigns"]:
             if row["finished_at"] is None and row["sha256"] in missing:
                 _fetch_again(database, row["id"])
@@ -190,13 +196,20 @@ def _fill(database: sqlite3.Connection, name: str, rows: list[Document]) -> None
         insert(database, name, {column: _from_json(value) for column, value in row.items()})
 
 
-def _raise_counters(database: sqlite3.Connection, document: Document) -> None:
-    """The higher of both places, and the step: the other machine may have gone on."""
-    stored = {row["sequence"]: int(row["next"]) for row in database.execute("SELECT * FROM counters")}
-    second = {str(name): int(value) for name, value in document[COUNTERS].items()}
-    highest = {name: max(stored.get(name, 0), second.get(name, 0)) for name in stored.keys() | second.keys()}
-    for name, value in stepped(highest).items():
-        insert(database, "counters", {"sequence": name, "next": value}, verb="REPLACE")
+def _highest(
+    database: sqlite3.Connection, document: Document, table: str, name: str, value: str
+) -> dict[str, int]:
+    """What may never go back: the higher of both places."""
+    stored = {row[name]: int(row[value]) for row in database.execute(f"SELECT * FROM {table}")}  # noqa: S608
+    second = {str(key): int(number) for key, number in document[table].items()}
+    return {key: max(stored.get(key, 0), second.get(key, 0)) for key in stored.keys() | second.keys()}
+
+
+def _put_numbers(
+    database: sqlite3.Connection, numbers: Mapping[str, int], table: str, name: str, value: str
+) -> None:
+    for key, number in numbers.items():
+        insert(database, table, {name: key, value: number}, verb="REPLACE")
 
 
 def _fetch_again(database: sqlite3.Connection, campaign_id: str) -> None:

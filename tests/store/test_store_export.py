@@ -117,6 +117,19 @@ def test_counters_come_from_the_second_file_where_it_is_ahead(base, clock):
     new.close()
 
 
+def test_the_floors_of_signed_manifests_come_along_from_both_places(base, clock):
+    lived(base / "old", clock)
+    store = open_store(base / "old", clock)
+    with store._transaction() as database:
+        store._raise_floors(database, {"acme-x3": 12, "acme-x4": 3})
+    store._floors_file.write({"acme-x3": 12, "acme-x4": 5})
+    store.close()
+    carried(base / "old", base / "new", clock)
+    new = open_store(base / "new", clock)
+    assert new.floors() == {"acme-x3": 12, "acme-x4": 5}
+    new.close()
+
+
 def test_counters_that_the_new_machine_has_used_already_stay_above(base, clock):
     lived(base / "old", clock)
     for directory, value in ((base / "old", 2000), (base / "new", 10**6)):
@@ -264,6 +277,7 @@ def without(document, table, column):
         (lambda good: changed(good, tables={}), SchemaError, "no exported state"),
         (lambda good: changed(good, counters=None), SchemaError, "no exported state"),
         (lambda good: changed(good, counters={"a": "b"}), SchemaError, "no exported state"),
+        (lambda good: changed(good, floors={"a": None}), SchemaError, "no exported state"),
         (lambda good: changed(good, tables={**good["tables"], "meta": [{"name": "a"}]}), SchemaError, "'meta'"),
         (lambda good: changed(good, tables={**good["tables"], "x; y": [{"a": 1}]}), SchemaError, "'x; y'"),
         (lambda good: changed(good, tables={**good["tables"], "campaigns": []}), SchemaError, "refers to rows"),
