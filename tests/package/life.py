@@ -20,6 +20,7 @@ SECURITY = 1.5
 UNIT = "meter-gateway.service"
 _NEWER = "/root/newer.deb"
 _SOURCE = "/root/source"
+_DATABASE = "/var/lib/meter-gateway/store.db"
 _UPDATE = f"{_SOURCE}/debian/tests/update"
 _DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 _SEALING = "/usr/share/doc/meter-gateway/examples/encrypted-keys.conf"
@@ -72,6 +73,7 @@ class _Life:
             self._killed,
             self._hung,
             self._upgraded,
+            self._gone_back,
             self._rebooted,
             self._sealed,
             self._mistaken,
@@ -166,12 +168,35 @@ class _Life:
         self._in.run("echo '# edited' >>/etc/meter-gateway/gateway.toml")
         self._in.run(f"{_UPDATE} order third 20000")
         self._until("third is under way", lambda: self._transferring("third"))
+        before = int(self._schema(_DATABASE))
         self._in.run(f"apt-get install -y --no-install-recommends {_NEWER}")
         self._until("active after the upgrade", self._active)
+        self._is("the database has the newer schema", int(self._schema(_DATABASE)) == before + 1)
+        self._is("and the older one is kept", int(self._schema(f"{_DATABASE}.v{before}")) == before)
         self._in.run(f"{_UPDATE} await third", timeout_s=2 * _LIMIT_S)
         self._is("the order went on over the upgrade", True)
         self._is("edits stay", "# edited" in self._in.run("cat /etc/meter-gateway/gateway.toml"))
         self._is("older orders stay", "second" in self._in.run("meter-gateway campaign ls"))
+
+    def _gone_back(self) -> None:
+        """An older program leaves a newer database alone, and says so; the newer one goes on with it."""
+        self._in.run("systemctl stop meter-gateway")
+        before = self._in.run(f"sha256sum {_DATABASE}")
+        self._in.run(f"apt-get install -y --allow-downgrades {PACKAGE}", check=False)
+        self._until("an older program does not start", lambda: "E_STATE" in self._property("StatusText"))
+        said = self._in.run(f"journalctl -q -o cat -n 20 -u {UNIT}")
+        self._is("and says what to do", "Install the newer meter-gateway again" in said, said)
+        self._in.run("systemctl stop meter-gateway", check=False)
+        self._is("it touched nothing", self._in.run(f"sha256sum {_DATABASE}") == before)
+        self._in.run(f"apt-get install -y --no-install-recommends {_NEWER}")
+        self._until("active with the newer one again", self._active)
+        self._is("orders stay over the way back", "third" in self._in.run("meter-gateway campaign ls"))
+
+    def _schema(self, database: str) -> str:
+        looks = (
+            f"import sqlite3; print(*sqlite3.connect('{database}').execute('PRAGMA user_version').fetchone())"
+        )
+        return self._in.run(f'python3 -c "{looks}"').strip()
 
     def _rebooted(self) -> None:
         # The virtual bus was a unit of that boot alone: a line that is gone must not keep the service from starting.
@@ -257,13 +282,16 @@ class _Life:
 
 
 def _newer(package: Path, directory: Path) -> Path:
-    """The same package with a higher version."""
+    """The same package with a higher version, and a schema that this one does not know."""
     tree = directory / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
     control = tree / "DEBIAN" / "control"
     lines = control.read_text().splitlines()
     raised = [f"{line}+next" if line.startswith("Version: ") else line for line in lines]
     control.write_text("\n".join(raised) + "\n")
+    (store,) = tree.glob("usr/**/gateway/store")
+    script = store / f"schema_v{1 + len(list(store.glob('schema_v*.sql')))}.sql"
+    script.write_text("CREATE TABLE of_the_next_release (a INTEGER) STRICT;\n")
     newer = directory / "newer.deb"
     built = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(newer)]
     subprocess.run(built, stdout=subprocess.DEVNULL, check=True)
