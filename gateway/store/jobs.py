@@ -124,18 +124,20 @@ class Jobs(Commands):
             with self._transaction() as database:
                 database.execute(f"UPDATE jobs SET next_try_at = NULL WHERE {waits}", (port, code))  # noqa: S608
 
-    def count_crash(self, jobs: Collection[tuple[str, str]], bug: str) -> None:
-        """A bug, named by its class, ends the program at work on these jobs (campaign and meter ids). Of a job nothing
-        but this number is touched: what it holds may be what the bug is about."""
+    def count_crash(self, meter_ids: Collection[str], bug: str) -> None:
+        """A bug, named by its class, ends the program at work on the open jobs of these meters. Of a job nothing but
+        this number is touched: what it holds may be what the bug is about."""
         with self._transaction() as database:
-            for campaign_id, meter_id in sorted(jobs):
+            for meter_id in sorted(meter_ids):
                 row = database.execute(
-                    "UPDATE jobs SET crashes = crashes + 1 WHERE campaign_id = ? AND meter_id = ?"
-                    " RETURNING port, crashes",
-                    (campaign_id, meter_id),
+                    "UPDATE jobs SET crashes = crashes + 1 WHERE meter_id = ? AND finished_at IS NULL"
+                    " RETURNING campaign_id, port, crashes",
+                    (meter_id,),
                 ).fetchone()
+                if row is None:
+                    continue
                 self._event(
-                    database, "crash", campaign_id=campaign_id, meter_id=meter_id, port=row["port"],
+                    database, "crash", campaign_id=row["campaign_id"], meter_id=meter_id, port=row["port"],
                     message=f"{bug} at work on it, {row['crashes']} so far", level=logging.ERROR,
                 )  # fmt: skip
 

@@ -8,28 +8,31 @@ times is ended, and its campaign goes on without it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from gateway.errors import Code, GatewayError
 from gateway.model import Job
 from gateway.states import in_its_meters_hands
 from gateway.store import Store
-from gateway.worker.group import RunKey
 
 CRASHES_BORNE = 3
+_COUNTED = "counted_against_a_job"
 
 
 @contextmanager
-def counted(store: Store, jobs: Collection[RunKey]) -> Iterator[None]:
-    """A bug in here counts against these `jobs`, and goes on to whoever ends the process."""
+def counted(store: Store, *meter_ids: str) -> Iterator[None]:
+    """A bug in here counts against the open jobs of these meters, and goes on to whoever ends the process. One within
+    another counts alone: to begin with one meter may mean to leave another."""
     try:
         yield
     except GatewayError:
         raise
     except Exception as bug:
-        with suppress(GatewayError):  # the disk does not take it: the next one may be counted
-            store.count_crash(jobs, type(bug).__name__)
+        if not getattr(bug, _COUNTED, False):
+            setattr(bug, _COUNTED, True)
+            with suppress(GatewayError):  # the disk does not take it: the next one may be counted
+                store.count_crash(meter_ids, type(bug).__name__)
         raise
 
 

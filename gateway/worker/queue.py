@@ -73,7 +73,7 @@ class JobQueue:
         """Take the next job in hand. One that ends before it began makes room for the next at once."""
         self._news = True
         while job := self._next_job():
-            with crashes.counted(self._store, [(job.campaign_id, job.meter_id)]):
+            with crashes.counted(self._store, job.meter_id):
                 run = self._begin(job)
             if run is not None:
                 return run

@@ -10,6 +10,7 @@ To keep an association is an economy and never a promise: whatever becomes of it
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from gateway.clock import Clock
@@ -38,7 +39,7 @@ class _Standing:
 
 class Sessions:
     """Of one port. `forget(meter_id)` is called whenever an association has ended that was not known to be lost,
-    `show_life` whenever something is written."""
+    `show_life` whenever something is written; a meter is left within `at_work_on(meter_id)`."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Sessions:
         open_port: Callable[[PortSettings], Port],
         forget: Callable[[str], None],
         show_life: Callable[[], None],
+        at_work_on: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         bus = settings.framing is Framing.HDLC and settings.kind is not PortKind.OPTICAL
         self._most = MOST_TOGETHER if bus else 1
@@ -58,6 +60,7 @@ class Sessions:
         self._open_port = open_port
         self._forget = forget
         self._show_life = show_life
+        self._at_work_on = at_work_on
         self._port: Port | None = None
         self._standing: dict[str, _Standing] = {}
 
@@ -106,7 +109,8 @@ class Sessions:
         if standing is None:
             return
         if standing.session.alive:
-            standing.session.close()
+            with self._at_work_on(meter_id):
+                standing.session.close()
         self._forget(meter_id)
 
     def leave_all_but(self, wanted: Callable[[str], bool]) -> None:

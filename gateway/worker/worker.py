@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from gateway.board import Board, port_actor
 from gateway.clock import Clock
@@ -126,7 +127,7 @@ class Worker:
         )  # fmt: skip
         self._sessions = Sessions(
             settings, contact=self._contact, clock=clock, open_port=open_port, forget=self._forget,
-            show_life=self._show_life,
+            show_life=self._show_life, at_work_on=partial(counted, store),
         )  # fmt: skip
         self._line = Line(
             settings,
@@ -199,9 +200,10 @@ class Worker:
         if run is None:
             return StepReport(self._errands.scan_on(), now_s) if scanning else self._rest()
         if isinstance(run, Group):
-            with counted(self._store, run.joined.keys() | run.looked_at.keys()):
+            members = {meter_id for _, meter_id in run.joined.keys() | run.looked_at.keys()}
+            with counted(self._store, *members):
                 return self._broadcasts.step(run)
-        with counted(self._store, [run.key]):
+        with counted(self._store, run.meter.id):
             sentence = self._advance(run, now_s)
         if run.ended:
             self._drop(run)
