@@ -445,8 +445,9 @@ class World:
             handle=controller.handle, info=controller.info, clock_state=lambda: "synced", random=self._chance,
         )  # fmt: skip
         supplier = Supplier(
-            self.store, images, config.firmware, self._clocks[SUPPLIER], board, sources={"http": self._fetch}
-        )
+            self.store, images, config.firmware, self._clocks[SUPPLIER], board, sources={"http": self._fetch},
+            random=self._chance,
+        )  # fmt: skip
         conductor = Conductor(
             self.store, self._clocks[CONDUCTOR], board, clock_trusted=self._clock_is_trusted
         )
