@@ -214,7 +214,7 @@ def test_the_export_is_of_one_moment_while_a_daemon_works(base, clock):
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        documents = [exported(base, shown=shown) for _ in range(12)]
+        documents = [exported(base, shown=shown) for _ in range(8)]
     finally:
         done.set()
         worker.join()
@@ -241,7 +241,7 @@ def test_a_power_cut_during_an_import_leaves_what_was_there_or_what_came(base, c
         imported(document, base / "state", bring=lambda wanted: wanted, now=clock.now())
         ready = disk.now
     seen = set()
-    for number, cut in enumerate(disk.cuts(90)):
+    for number, cut in enumerate(disk.cuts(45)):
         disk.leave(cut, base / str(number))
         store = open_store(base / str(number), clock)
         assert store.set_aside is None, cut
