@@ -386,12 +386,14 @@ ELSEWHERE = {
     "to_meter", "to_gateway", "cuts_at_octet", "read_chunk_octets", "replies_lost", "unplugged", "echo",
     "turnaround_s", "talks", "answers_as", "frames_missed",
     "broadcasts_missed",
+    "clock_off_s", "schedule_refused", "clearing_refused", "script_denied", "schedule_drops_minutes",
 }  # fmt: skip
 """Faults of the line and of chance: test_simulation.py, test_bad_lines.py, test_broadcast.py, and the simulator's own
-tests."""
+tests; those of a meter's own schedule: test_schedule.py."""
 
-KINDS_OF_LINE = ("optical_", "broadcast")
-"""Settings for optical heads, and for a whole bus at once: tests/link/test_optical.py, test_broadcast.py."""
+OF_OTHER_STORIES = ("optical_", "broadcast", "activation_", "health_")
+"""Settings for optical heads, a whole bus at once, a meter's own schedule and health checks: tests/link/test_optical.py,
+test_broadcast.py, test_schedule.py, test_health.py."""
 
 
 @pytest.fixture
@@ -411,7 +413,7 @@ def test_a_meter_with_this_quirk(row, disk):
 
 
 def test_every_setting_of_a_profile_is_in_a_row():
-    quirks = {field.name for field in fields(Profile) if not field.name.startswith(KINDS_OF_LINE)}
+    quirks = {field.name for field in fields(Profile) if not field.name.startswith(OF_OTHER_STORIES)}
     assert {name for row in ROWS for name in row.profile} == quirks
 
 
