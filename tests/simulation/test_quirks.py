@@ -392,8 +392,8 @@ ELSEWHERE = {
 tests; those of a meter's own schedule: test_schedule.py."""
 
 OF_OTHER_STORIES = ("optical_", "broadcast", "activation_", "health_")
-"""Settings for optical heads, a whole bus at once, a meter's own schedule and health checks: tests/link/test_optical.py,
-test_broadcast.py, test_schedule.py, test_health.py."""
+"""Settings for optical heads, a whole bus at once, a meter's own schedule and health checks:
+tests/link/test_optical.py, test_broadcast.py, test_schedule.py, test_health.py."""
 
 
 @pytest.fixture
