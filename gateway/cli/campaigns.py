@@ -72,7 +72,10 @@ campaign.add_command(report)
 @click.option("--id", "campaign_id", required=True, help="A name for it, never used before.")
 @click.option("--sha256", help="The digest of the image; default: its manifest's.")
 @manifest_option
-@click.option("--url", help="Where the image is fetched; default: it is stored here already.")
+@click.option(
+    "--url",
+    help="Where the image is fetched: https://..., or mqtt: (the broker); default: it is stored here already.",
+)
 @click.option("--size", type=int, help="Its size in bytes, where known.")
 @click.option(
     "--identifier",

@@ -94,6 +94,7 @@ class Pull:
             raise NetError(f"packets of this broker have room for {room_octets} octets of an image: too few")
         self._bitmap_octets = min(_BITMAP_OCTETS, (room_octets - _SMALLEST_BLOCK_BYTES) // 2)
         self._forget_asked()
+        self._first_asked_s.clear()
         block = self._best_block(room_octets)
         if block != self._block:
             self._cut(block, have)
@@ -207,7 +208,6 @@ class Pull:
     def _cut(self, block: int, have: Sequence[Span]) -> None:
         """Into blocks of another size. What is stored stays, as far as whole blocks of it are."""
         self._held.clear()
-        self._first_asked_s.clear()
         self._bad_copies.clear()
         self._block = block
         self._widest = max(_SMALLEST_WINDOW, _WINDOW_BYTES // block)

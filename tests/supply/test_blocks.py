@@ -434,6 +434,18 @@ def test_a_quick_line_is_asked_again_sooner_than_a_slow_one() -> None:
     assert waited_s(5.0) > 5.0
 
 
+def test_a_connection_that_was_away_for_long_makes_nobody_slow() -> None:
+    desk = Desk()
+    desk.answer(desk.ask(), range(4))
+    desk.ask()
+    desk.now_s += 60
+    desk.pull.begin(ROOM, [(0, 4 * BLOCK_BYTES)])
+    desk.answer(desk.ask())
+    desk.ask()
+    desk.now_s += 1
+    assert desk.pull.next_get(desk.now_s) is not None
+
+
 def test_a_slow_line_is_not_taken_for_a_dead_one() -> None:
     """2 KiB/s: a block each 8 seconds, and what was asked for comes in the end."""
     desk = Desk()
