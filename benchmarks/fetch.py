@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 
 from support import http_server as server_does
 from support.fetching import Watching
@@ -21,7 +20,7 @@ from support.http_server import ImageServer
 
 from benchmarks.figure import Figure, noise, percentile, platform_of_run, spread
 from benchmarks.meters import CIPHERED
-from benchmarks.process import Gateway, Line, state_directory
+from benchmarks.process import CLOSED_WINDOW, Gateway, Line, state_directory
 from gateway.cli.client import Client
 from gateway.errors import NetError
 from gateway.model import FirmwareSettings, Image, Trust
@@ -40,7 +39,6 @@ _CANCELS = 5
 _CUTS = 50
 _PATIENCE_S = 300.0
 _LOOK_EVERY_S = 0.001
-_CLOSED = "later"
 
 
 def figures() -> Iterator[Figure]:
@@ -220,13 +218,12 @@ def _waste(image: bytes) -> Figure:
 @contextmanager
 def _daemon() -> Iterator[tuple[Gateway, Client]]:
     """Its orders wait for a window that is closed for hours: images are fetched, and nothing else is done."""
-    later = f"{datetime.now(UTC) + timedelta(hours=12):%H:%M}"
     with (
         state_directory() as directory,
         Gateway(directory, [Line("/dev/ttyNOT0", [CIPHERED])]) as gateway,
         Client(directory / "run" / "control.sock") as client,
     ):
-        client.ask("window.set", {"window": _CLOSED, "start": later, "duration": "1h", "timezone": "UTC"})
+        gateway.set_closed_window()
         yield gateway, client
 
 
@@ -239,7 +236,7 @@ def _order(client: Client, campaign_id: str, url: str, sha256: str, size: int) -
             "image": image,
             "identifier": "FW",
             "targets": "all",
-            "window": _CLOSED,
+            "window": CLOSED_WINDOW,
         },
     )
 

@@ -26,7 +26,7 @@ from support.uplinked import command
 
 from benchmarks.figure import Figure, noise, percentile, platform_of_run, spread
 from benchmarks.meters import CIPHERED
-from benchmarks.process import Gateway, Line, state_directory
+from benchmarks.process import CLOSED_WINDOW, Gateway, Line, state_directory
 
 RATE_TARGET_MIB_S = 5.0
 MEMORY_TARGET_MIB = 20.0
@@ -160,7 +160,13 @@ class _Scene:
     def order(self, campaign_id: str) -> None:
         self.command(
             "campaign.submit",
-            {"campaign_id": campaign_id, "image": self.image, "identifier": "FW", "targets": "all"},
+            {
+                "campaign_id": campaign_id,
+                "image": self.image,
+                "identifier": "FW",
+                "targets": "all",
+                "window": CLOSED_WINDOW,
+            },
         )
 
     def command(self, verb: str, args: dict[str, Any]) -> str:
@@ -186,7 +192,7 @@ class _Scene:
 
 @contextmanager
 def _scene(file: Path) -> Iterator[_Scene]:
-    """Its one meter is on a line that is not there: the image is fetched, and nothing else is done."""
+    """Its orders wait for a window that is closed: the image is fetched, and nothing else is done."""
     lines = [Line("/dev/ttyNOT0", [CIPHERED])]
     topics = [f"{_BASE}/{topic}" for topic in ("state", "rsp", "campaign/+", "image/+/get")]
     with (
@@ -198,6 +204,7 @@ def _scene(file: Path) -> Iterator[_Scene]:
     ):
         _wait(lambda: any(one.document["online"] for one in head_end.heard(f"{_BASE}/state")))
         image = {"sha256": offer["sha256"], "size": offer["size"], "url": "mqtt:"}
+        gateway.set_closed_window()
         yield _Scene(gateway, head_end, broker, image)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from gateway.simulator import MeterSpec
 
 SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
 OLD, NEW = "1.0.0", "2.0.0"
+CLOSED_WINDOW = "later"
 _READY = b"ready: "
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -152,6 +154,13 @@ class Gateway:
         }
         with Client(self._socket) as client:
             client.ask("campaign.submit", args)
+
+    def set_closed_window(self) -> None:
+        """One that is closed for hours: what an order in it needs is fetched, and nothing else is done for it."""
+        later = f"{datetime.now(UTC) + timedelta(hours=12):%H:%M}"
+        window = {"window": CLOSED_WINDOW, "start": later, "duration": "1h", "timezone": "UTC"}
+        with Client(self._socket) as client:
+            client.ask("window.set", window)
 
     def _status_mib(self, name: str) -> float:
         """Of proc(5)."""

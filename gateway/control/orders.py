@@ -135,9 +135,9 @@ def _checked(sha256: str, images: ImageStore, *, may_fetch: bool) -> Image | Non
 def _check_blocks(config: Config, size: int | None) -> None:
     """Over the broker of this gateway comes what is ordered with its size: the gateway asks for numbered blocks."""
     if config.mqtt is None:
-        raise SchemaError(f"args.image.url: found {MQTT_URL}, but this gateway has no broker ([mqtt])")
+        raise SchemaError(f"url: found {MQTT_URL}, but this gateway has no broker ([mqtt])")
     if size is None:
-        raise SchemaError(f"args.image.size: found nothing, expected the octets of the image, for {MQTT_URL}")
+        raise SchemaError(f"size: found nothing, expected the octets of the image, for {MQTT_URL}")
 
 
 def _size(image: Mapping[str, Any]) -> int | None:

@@ -430,7 +430,7 @@ IMAGE_ARG = {"sha256": SHA256, "url": URL}
     ({"image": {**IMAGE_ARG, "size": 2**32}}, Code.E_SCHEMA, "args.image.size"),
     ({"image": {**IMAGE_ARG, "size": 2**31}}, Code.F_POLICY, "quota"),
     ({"image": {**IMAGE_ARG, "manifest": {"payload": ""}}}, Code.E_SCHEMA, "args.image.manifest: found no"),
-    ({"image": {"sha256": SHA256, "url": "mqtt:"}}, Code.E_SCHEMA, "args.image.size: found nothing"),
+    ({"image": {"sha256": SHA256, "url": "mqtt:"}}, Code.E_SCHEMA, "size: found nothing, expected the octets"),
     ({"image": {"sha256": SHA256, "url": "mqtt:", "size": 2**31}}, Code.F_POLICY, "quota"),
     ({"image": {"sha256": SHA256, "url": "mqtt:firmware", "size": 10}}, Code.F_POLICY, "or mqtt:"),
     ({"image": {"sha256": SHA256, "url": "file:///etc/passwd"}}, Code.F_POLICY, ""),
