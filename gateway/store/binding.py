@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
-from gateway.errors import Code, MachineError
+from gateway.errors import Code, MachineError, StateError
 from gateway.model import AlarmKind, Machine
 from gateway.store.conducting import Conducting
 from gateway.store.counters import END
@@ -65,8 +65,12 @@ class Binding(Conducting):
 
     def adopt(self, found: Machine, *, who: str) -> dict[str, int]:
         """An operator says: this machine goes on with this state, and no other does. Every counter is raised by
-        `COUNTER_STEP`, and a new epoch of events begins; the next counters by their sequences."""
+        `COUNTER_STEP`, and a new epoch of events begins; the next counters by their sequences. Raises StateError where
+        it belongs to this machine, or to none yet."""
         with self._writing:
+            known = self._machine()
+            if known is None or same_machine(known, found):
+                raise StateError("this state belongs to this machine already: nothing is to be adopted")
             raised, before = stepped(self._counters), self.epoch
             try:
                 self._raise(raised, lambda database: self._take_over(database, found, who))
