@@ -193,7 +193,7 @@ class VirtualMeter:
             sent = []
         for mishap, count in zip(self._faults.mishaps, before, strict=True) if before else ():
             if count < mishap.nth <= self.history.count(mishap.after):
-                sent = _falsified(sent) if mishap.then is Then.FALSIFY_REPLY else []
+                sent = _falsified(sent) if sent and mishap.then is Then.FALSIFY_REPLY else []
                 self._befall(mishap, now_s)
         if sent:
             sent[0] = Sent(sent[0].late_s + self.spec.response_s, sent[0].octets)

@@ -264,3 +264,11 @@ def test_a_falsified_reply_is_a_sound_frame_with_another_content():
     with pytest.raises(SecurityError):
         bench.initiate(b"image")
     assert not any(isinstance(frame, Damaged) for frame in heard(line)[1])
+
+
+def test_a_reply_that_is_lost_is_not_falsified():
+    both = Faults(mishaps=(Mishap(What.INITIATE, 1, Then.FALSIFY_REPLY),), replies_lost=1.0)
+    line = a_line(meter_faults=both)
+    bench = Bench(line, SPEC).connect()
+    bench.associate()  # the link asks for what was lost
+    assert bench.initiate(b"image") == 0
