@@ -36,6 +36,7 @@ class Hours:
         self._clock_trusted = clock_trusted
         self._answers: dict[str, _Answer] = {}
         self.look_at_s = 0.0
+        """When an answer that somebody relies on has to be looked at again."""
 
     def news(self) -> None:
         """Something was ordered: nothing that was known counts."""
@@ -46,9 +47,8 @@ class Hours:
         """Those that may not be worked on. Where nothing can have changed since it was asked last: none."""
         if now_s < self.look_at_s:
             return []
-        found = [job for job in jobs if not self.may_work(job)]
-        self.look_at_s = min((answer.until_s for answer in self._answers.values()), default=NEVER_S)
-        return found
+        self.look_at_s = NEVER_S
+        return [job for job in jobs if not self.may_work(job)]
 
     def may_work(self, job: Job) -> bool:
         """Whether an exchange may be spent on this job. One that ordered an activation looks for its outcome at any
@@ -68,6 +68,10 @@ class Hours:
     def trusted_now(self) -> datetime | None:
         """The time of day; None: it is not trusted."""
         return self._clock.now() if self._clock_trusted() else None
+
+    def changes_at(self, job: Job) -> datetime | None:
+        """When `may_work` may say something else by time alone; None: never."""
+        return self._answer(job.campaign_id).gate.look_at
 
     def why_closed(self, job: Job) -> str:
         """In words, for the job's message."""
@@ -91,8 +95,12 @@ class Hours:
     def _answer(self, campaign_id: str) -> _Answer:
         known = self._answers.get(campaign_id)
         now_s = self._clock.monotonic()
-        if known is not None and now_s < known.until_s:
-            return known
+        if known is None or now_s >= known.until_s:
+            known = self._answers[campaign_id] = self._looked_up(campaign_id, now_s)
+        self.look_at_s = min(self.look_at_s, known.until_s)
+        return known
+
+    def _looked_up(self, campaign_id: str, now_s: float) -> _Answer:
         campaign = self._store.campaign(campaign_id)
         assert campaign is not None, "a job has a campaign"
         now = self._clock.now()
@@ -101,8 +109,7 @@ class Hours:
         ahead_s = NEVER_S if always else LOOK_AGAIN_S
         if found.look_at is not None:
             ahead_s = min(ahead_s, max(0.0, (found.look_at - now).total_seconds()))
-        answer = self._answers[campaign_id] = _Answer(campaign, found, now_s + ahead_s)
-        return answer
+        return _Answer(campaign, found, now_s + ahead_s)
 
 
 def _opens(found: Gate) -> str:

@@ -19,7 +19,7 @@ from gateway.worker.group import RunKey
 from gateway.worker.hours import Hours
 from gateway.worker.transfer_run import TransferRun
 
-LOOK_AGAIN_S = 60.0
+LOOK_AGAIN = timedelta(seconds=60)
 DISK_WAIT = timedelta(seconds=60)
 OPERATOR_WAIT = timedelta(minutes=50)
 """While only a word at the gateway helps, and a restart follows it: less than `store.jobs.LONGEST_PAUSE`."""
@@ -64,9 +64,7 @@ class JobQueue:
             job = self._next_job()
             self._next = None if job is None else self._campaign_of(job)
             if job is None:
-                self.look_at_s = self._when(
-                    self._store.next_due_at(self._port, tuple(self._runs), self._hours.may_work)
-                )
+                self.look_at_s = self._when(self._due_at())
         return self._next
 
     def begin_next(self) -> TransferRun | None:
@@ -83,6 +81,20 @@ class JobQueue:
     def _next_job(self) -> Job | None:
         return self._store.due_job(self._port, self._clock.now(), tuple(self._runs), self._hours.may_work)
 
+    def _due_at(self) -> datetime | None:
+        """When a job falls due, or one whose hours have not come is to be looked at again: no bell rings for the hours
+        of a meter while its campaign is at work elsewhere."""
+        closed: list[datetime] = []
+
+        def may_work(job: Job) -> bool:
+            if self._hours.may_work(job):
+                return True
+            closed.append(self._hours.changes_at(job) or self._clock.now() + LOOK_AGAIN)
+            return False
+
+        due_at = self._store.next_due_at(self._port, tuple(self._runs), may_work)
+        return min([*closed, *([due_at] if due_at else [])], default=None)
+
     def _campaign_of(self, job: Job) -> Campaign:
         campaign = self._store.campaign(job.campaign_id)
         assert campaign is not None, "a job has a campaign"
@@ -92,8 +104,8 @@ class JobQueue:
         if moment is None:
             return None
         # Time of day may be set at any moment (a Pi has no clock of its own): never trust it for long.
-        ahead_s = (moment - self._clock.now()).total_seconds()
-        return self._clock.monotonic() + min(max(1.0, ahead_s), LOOK_AGAIN_S)
+        ahead = min(moment - self._clock.now(), LOOK_AGAIN)
+        return self._clock.monotonic() + max(1.0, ahead.total_seconds())
 
     def _begin(self, job: Job) -> TransferRun | None:
         campaign = self._campaign_of(job)

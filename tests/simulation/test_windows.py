@@ -8,7 +8,7 @@ from support.desk import memory_directory
 from support.world import BASE, SimMeter, World, ciphered
 
 from gateway.model import ImageTransferStatus, Window
-from gateway.simulator import MeterSpec, VirtualClock, What
+from gateway.simulator import Faults, MeterSpec, VirtualClock, What
 
 EPOCH = VirtualClock().now()
 PLAIN = MeterSpec(window=3)
@@ -215,6 +215,22 @@ def test_an_activation_waits_for_its_time(disk):
     world.run_until_told()
     (activated,) = worked_at(world, kinds={What.ACTIVATE})
     assert 4 * 3600 <= activated < 4 * 3600 + 90
+
+
+def test_an_activation_waits_for_its_time_and_for_no_other_line(disk):
+    """The campaign goes on all the while, since a line that is out has a meter of it."""
+    here, there = several_meters(2)
+    out = Faults(unplugged=((0.0, 5400.0),))
+    world = World(disk, [here, replace(there, port="bus2")], line_faults={"bus2": out})
+    submit(world, activation={"when": "at", "at": "2026-01-01T01:00:00Z"})
+    world.run(lambda: world.job("MTR1").get("state") == "awaiting_activation")
+    world.cut_power()
+    world.run(lambda: world.now_s > 5000)
+    assert world.campaign()["state"] == "running"
+    (activated,) = worked_at(world, "MTR1", {What.ACTIVATE})
+    assert 3600 <= activated < 3600 + 90
+    links = worked_at(world, "MTR1", {What.LINK})
+    assert not [at_s for at_s in links if 200 < at_s < 3600], "it is left alone while it waits"
 
 
 def test_an_order_whose_time_is_over_expires_and_takes_back_what_has_not_begun(disk):
