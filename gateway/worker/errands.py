@@ -62,6 +62,13 @@ class Errands:
         self._holder = holder
         self._leave_all = leave_all
         self._scan: Scan | None = None
+        self._owed: tuple[Errand, Reply] | None = None
+        """An answer that the disk had no room for yet."""
+
+    @property
+    def waiting(self) -> bool:
+        """There is an answer left to give."""
+        return self._owed is not None
 
     @property
     def scanning(self) -> bool:
@@ -69,6 +76,8 @@ class Errands:
 
     def run_next(self) -> str:
         """Run the next errand; what it came to. Empty: there is none."""
+        if self._owed is not None:
+            return self._answer(*self._owed)
         errand = self._store.take_errand(self._settings.name)
         if errand is None:
             return ""
@@ -84,7 +93,13 @@ class Errands:
             reply = failed(errand.cmd_id, error)
         else:
             reply = Reply(errand.cmd_id, ReplyStatus.DONE, data=data)
+        return self._answer(errand, reply)
+
+    def _answer(self, errand: Errand, reply: Reply) -> str:
+        """Whatever was done is not done again, however often its answer cannot be written."""
+        self._owed = (errand, reply)
         self._store.finish_errand(errand, reply)
+        self._owed = None
         return f"{' '.join(filter(None, (errand.verb, errand.meter_id)))}: {reply.code or reply.status}"
 
     # -- a line that is lent ------------------------------------------------------------------------------------
@@ -137,7 +152,7 @@ class Errands:
         self._board.drop(("scan", self._settings.name))
         cmd_id = scan.errand.cmd_id
         done = Reply(cmd_id, ReplyStatus.DONE, data=scan.result())
-        self._store.finish_errand(scan.errand, failed(cmd_id, error) if error else done)
+        self._answer(scan.errand, failed(cmd_id, error) if error else done)
         return "the scan ended" + (f": {error.message}" if error else "")
 
     # -- a probe ------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Worker:
             self._called = True
             self._queue.news()
             self._hours.news()
-        if self._called:
+        if self._called or self._errands.waiting:
             if done := self._errands.run_next():
                 self._leave_unwanted()
                 return StepReport(done, now_s)

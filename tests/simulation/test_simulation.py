@@ -1,22 +1,18 @@
 """The whole gateway in one thread on virtual time: what it promises holds whatever breaks, and when.
 
-A failing case prints its seed and what happened last; `SIMULATION_SEED=n pytest tests/simulation -k seed` runs that one
-alone.
+One thing at a time; everything at once is test_seeds.py.
 """
 
-import os
-import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from support.desk import memory_directory
 from support.promises import check_promises
 from support.world import SimMeter, World, ciphered
 
-from gateway.model import BitmapOrder, Profile, Security
-from gateway.simulator import Bitmap, Faults, MeterSpec, Mishap, Noise, Then, What, several
+from gateway.model import Profile
+from gateway.simulator import Faults, MeterSpec, Mishap, Noise, Then, What, several
 
-SEEDS = [int(os.environ["SIMULATION_SEED"])] if "SIMULATION_SEED" in os.environ else range(120)
 PLAIN = MeterSpec(window=3)
 
 
@@ -254,155 +250,16 @@ def test_a_probe_is_answered_while_a_transfer_runs(disk):
     assert world.job()["state"] == "updated"
 
 
-# -- anything, at any time ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("verb", "args"), [("meter.probe", {"meter": "MTR1"}), ("port.scan", {"port": "bus1", "to": 20})]
+)
+def test_what_the_disk_had_no_room_for_is_answered_when_there_is_some(disk, verb, args):
+    for number in range(1, 9):
+        world = World(disk(str(number)), [SimMeter(PLAIN)], disk_full_at=frozenset({number, number + 1}))
+        cmd_id = world.command(verb, args)
+        world.run(lambda world=world, cmd_id=cmd_id: _answered(world.replies(cmd_id)), limit_s=600.0)
+        assert [reply["status"] for reply in world.replies(cmd_id)] == ["accepted", "done"]
 
 
-@dataclass
-class Scenario:
-    """A world, what is asked of it and when (seconds), and the meters that must come out of it updated."""
-
-    world: World
-    asked: list[tuple[float, str, dict[str, str]]]
-    survivable: set[str]
-    order_may_be_lost: bool
-    """Activate is ordered once: where its octets, or the power after the decision, may be lost, a meter may stay on its
-    old firmware, and is told so."""
-
-    def play(self):
-        """Order, and do what is asked until everybody knows how it ended; the ids of the commands."""
-        world = self.world
-        ids = [("campaign.submit", world.submit())]
-        for at_s, verb, args in self.asked:
-            world.run(lambda at_s=at_s: world.now_s >= at_s)
-            if verb == "stop":
-                world.shut_down()
-            else:
-                ids.append((verb, world.command(verb, args)))
-        world.run_until_told(limit_s=72 * 3600.0)
-        world.run(lambda: all(_answered(verb, world.replies(cmd_id)) for verb, cmd_id in ids))
-        return ids
-
-
-def _answered(verb, replies):
-    last = replies[-1]["status"] if replies else ""
-    return last in {"done", "failed", "rejected"}
-
-
-def scenario(seed, directory):
-    """Lines with meters of all kinds, and some of everything that can go wrong."""
-    chance = random.Random(f"{seed} scenario")
-    level = chance.choice([0.0, 0.0, 0.005, 0.02])
-    noise = Noise(lost=level, damaged=level, octet_lost=level, doubled=level, delayed=level, delay_s=2.0)
-    cuts = frozenset(chance.randint(1, 80) for _ in range(chance.choice([0, 0, 1, 3, 6])))
-    asked = _asked(chance)
-    stirred = bool(level or cuts or any(verb == "stop" for _, verb, _ in asked))
-    meters = [_meter(chance, number) for number in range(1, chance.randint(1, 4) + 1)]
-    world = World(
-        directory, meters, seed=seed, line_faults=Faults(to_meter=noise, to_gateway=noise),
-        broker_loses=chance.choice([0.0, 0.02, 0.1]), power_fails_at=cuts, image_size=chance.choice([3000, 8192]),
-        wrapper_ports=frozenset(sim.port for sim in meters if sim.port.startswith("lan")),
-    )  # fmt: skip
-    if chance.random() < 0.3:
-        world.broker.away_until_s = chance.uniform(0, 300)
-    cancelled = any(verb == "campaign.cancel" for _, verb, _ in asked)
-    survivable = set() if cancelled else {sim.id for sim in meters if _is_survivable(sim, stirred=stirred)}
-    asked = [(at_s, verb, args | _whom(chance, verb, meters)) for at_s, verb, args in asked]
-    return Scenario(world, asked, survivable, order_may_be_lost=bool(level or cuts))
-
-
-def _meter(chance, number):
-    """Meter 1 to 4, on one of two buses or at a TCP port of its own."""
-    spec = chance.choice([PLAIN, ciphered(), ciphered(window=4, max_info=128)])
-    spec = several(spec, number)[number - 1]
-    whats = [What.INITIATE, What.BLOCK, What.VERIFY, What.ACTIVATE]
-    thens = [Then.LOSE_REPLY, Then.FALL_SILENT, Then.REBOOT, Then.EXCHANGE]
-    mishaps = tuple(
-        Mishap(
-            chance.choice(whats), chance.choice([1, 1, 5, 17]), chance.choice(thens), chance.choice([5.0, 90.0])
-        )
-        for _ in range(chance.choice([0, 0, 1, 2]))
-    )  # fmt: skip
-    ignored = chance.random() < 0.15
-    faults = Faults(
-        mishaps=mishaps, blocks_lost=chance.choice([0.0, 0.0, 0.03]), replies_lost=chance.choice([0.0, 0.02]),
-        transfer_lost_by_reboot=chance.random() < 0.2, bitmap=Bitmap.EMPTY if ignored else Bitmap.FULL,
-    )  # fmt: skip
-    profile = Profile(
-        reconnect_after_s=20, activate_timeout_s=300,
-        bitmap=BitmapOrder.IGNORE if ignored else BitmapOrder.MSB,
-    )  # fmt: skip
-    port = f"lan{number}" if chance.random() < 0.25 else f"bus{chance.randint(1, 2)}"
-    return SimMeter(
-        spec, faults=faults, profile=profile, id=f"MTR{number}", port=port,
-        dedicated_key=spec.security is not Security.NONE and chance.random() < 0.3,
-    )  # fmt: skip
-
-
-def _asked(chance):
-    asked = [(chance.uniform(1, 120), "meter.probe") for _ in range(chance.choice([0, 0, 1, 3]))]
-    if chance.random() < 0.15:
-        asked.append((chance.uniform(1, 120), "campaign.cancel"))
-    if chance.random() < 0.15:
-        asked.append((chance.uniform(1, 120), "stop"))
-    return [(at_s, verb, {}) for at_s, verb in sorted(asked)]
-
-
-def _whom(chance, verb, meters):
-    match verb:
-        case "meter.probe":
-            return {"meter": chance.choice(meters).id}
-        case "campaign.cancel":
-            return {"campaign_id": "c1"}
-        case _:
-            return {}
-
-
-def _is_survivable(sim, *, stirred):
-    """Whether a meter must end updated. What may break its association stirs a transfer, and most transfers go on
-    after it. Not so by design where
-
-    - the bitmap is ignored (one unbroken association): nothing may stir it, and no block may be lost;
-    - blocks are acknowledged and lost: the bitmap shows it at the end, but in a new association it is a meter that lost
-      what it acknowledged, and is begun anew once only;
-    - each restart of the meter loses the transfer: it is begun anew once only.
-    """
-    faults = sim.faults
-    over_tcp = sim.port.startswith("lan")
-    stirred = stirred or bool(faults.mishaps) or (over_tcp and faults.replies_lost > 0)
-    restarts = sum(mishap.then is Then.REBOOT for mishap in faults.mishaps)
-    if sim.profile.bitmap is BitmapOrder.IGNORE:
-        return not (stirred or faults.blocks_lost)
-    if faults.transfer_lost_by_reboot and restarts > 1:
-        return False
-    return not (faults.blocks_lost and stirred)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_promises_hold_for_every_seed(disk, seed):
-    """Safety for all, and liveness for the meters whose faults can be survived."""
-    scene = scenario(seed, disk())
-    world = scene.world
-    try:
-        for verb, cmd_id in scene.play():
-            check_replies(world, verb, cmd_id)
-        check_promises(world)
-        for meter_id in scene.survivable:
-            job, history = world.job(meter_id), world.meters[meter_id].history
-            lost_order = job["code"] == "T_ACTIVATE" and history.activations == 0
-            assert job["state"] == "updated" or (scene.order_may_be_lost and lost_order), job
-    except BaseException:
-        print(
-            f"SIMULATION_SEED={seed}\n"
-            + "\n".join(s for s in world.sentences if not s.endswith("online"))[-6000:]
-        )
-        raise
-
-
-def check_replies(world, verb, cmd_id):
-    """Every command is answered once, and what it takes time to do is accepted first."""
-    statuses = [reply["status"] for reply in world.replies(cmd_id)]
-    match verb:
-        case "campaign.cancel":
-            assert statuses in (["done"], ["rejected"])
-        case _:
-            assert statuses in (["accepted", "done"], ["accepted", "failed"])
+def _answered(replies):
+    return bool(replies) and replies[-1]["status"] in {"done", "failed", "rejected"}
