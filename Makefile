@@ -6,6 +6,9 @@
 #                  every test once more, with the libraries of that Debian (tests/constraints)
 #   make demo      one meter updated, from an MQTT command to the version that the meter reports
 #   make coverage  the tests once more, with branch coverage
+#   make simulate SEEDS=1000
+#                  the whole gateway on virtual time with everything going wrong that can, from so many seeds;
+#                  SEED=4711 plays one, and tells what happens in it
 #   make bench     what it costs, one JSON object a line on stdout (12 to 15 minutes; benchmarks)
 #   make endurance the figures that take long, in the same lines
 #   make deb       the Debian package in dist/; installs what the build needs where it is run by root
@@ -32,7 +35,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage bench endurance deb test-package test-package-arm64 format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage simulate bench endurance deb test-package test-package-arm64 format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: style test-newest
@@ -68,6 +71,10 @@ demo: venv
 coverage: venv
 	$(BIN)/python tests/support/broker.py
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered
+
+SEEDS ?= 200
+simulate: venv
+	PYTHONPATH=tests $(BIN)/python -m support.seeds $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 # Only figures go to stdout.
 bench:

@@ -28,9 +28,10 @@ class SimBroker:
         """Everything the head-end received, repetitions included."""
         self.retained: dict[str, Message] = {}
         self.away_until_s = 0.0
+        self.idle_poll_s = IDLE_POLL_S
         self._clock = clock
         self._chance = chance
-        self._loses = loses
+        self.loses = loses
         self._connected = False
         self._subscribed = False
         self._commands: deque[Delivery] = deque()
@@ -52,6 +53,11 @@ class SimBroker:
         message = self.retained.get(topic)
         return json.loads(message.payload) if message else None
 
+    @property
+    def waiting(self) -> bool:
+        """A command was not taken yet."""
+        return bool(self._commands)
+
     # -- the gateway's side -----------------------------------------------------------------------------------
 
     def connect(self, will: Message) -> None:
@@ -61,7 +67,7 @@ class SimBroker:
 
     def poll(self, timeout_s: float, deliver: Callable[[Delivery], None]) -> list[Event]:
         if self._connected and (
-            self._clock.monotonic() < self.away_until_s or self._chance.random() < self._loses
+            self._clock.monotonic() < self.away_until_s or self._chance.random() < self.loses
         ):
             self._connected = False
             self._events.append(Lost("the connection broke"))
@@ -69,7 +75,7 @@ class SimBroker:
             deliver(self._commands[0])
             self._commands.popleft()
         elif not self._events:
-            self._clock.advance(max(timeout_s, IDLE_POLL_S))
+            self._clock.advance(max(timeout_s, self.idle_poll_s))
         events = list(self._events)
         self._events.clear()
         return events
@@ -87,7 +93,7 @@ class SimBroker:
             elif message.retain:
                 self.retained.pop(message.topic, None)
             # The publication arrived; its acknowledgement may be lost with the connection.
-            if message.qos and self._chance.random() >= self._loses:
+            if message.qos and self._chance.random() >= self.loses:
                 self._events.append(Acknowledged(self._mids, 0))
         return self._mids
 

@@ -17,19 +17,19 @@ import sqlite3
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
-from support.sim_broker import SimBroker
+from support.sim_broker import IDLE_POLL_S, SimBroker
 
 from gateway.board import CONDUCTOR, SUPPLIER, UPLINK, Board, port_actor
 from gateway.conductor import Conductor
 from gateway.control.commands import Controller, Origin, OriginKind
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreError
 from gateway.model import (
     Campaign,
     CommandSettings,
@@ -87,12 +87,32 @@ class PowerCut(BaseException):
     """Everything in memory is gone."""
 
 
+class _LocalClock(VirtualClock):
+    """An actor's own time; the time of day is that of the gateway, which may be wrong."""
+
+    def __init__(self, start: datetime, off_s: Callable[[], float]) -> None:
+        super().__init__(start)
+        self._off_s = off_s
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self._off_s())
+
+
+class Watcher(Protocol):
+    """Who looks on, and complains by an exception."""
+
+    def committed(self, campaigns: Sequence[Campaign], jobs: Sequence[Job]) -> None:
+        """These are durable from now on."""
+
+    def stepped(self) -> None:
+        """An actor has done a step, or the power has failed in it."""
+
+
 class _ActingClock:
     """The clock of whichever actor is being stepped, for what actors share."""
 
     def __init__(self) -> None:
         self.acting: VirtualClock | None = None
-        self.latest_s = 0.0
 
     def _clock(self) -> VirtualClock:
         assert self.acting is not None
@@ -115,6 +135,12 @@ class _FragileStore(Store):
     """The real Store, on a disk whose power can fail at any commit."""
 
     power: Power
+    watcher: Watcher | None = None
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self._campaigns_written: list[Campaign] = []
+        self._jobs_written: list[Job] = []
+        super().__init__(*args, **settings)
 
     def _commit(self, database: sqlite3.Connection) -> None:
         # The first commit opens the database, before anybody could have set `power`.
@@ -122,14 +148,37 @@ class _FragileStore(Store):
         if power is None:
             super()._commit(database)
             return
-        power.commit(lambda: super(_FragileStore, self)._commit(database))
+        power.commit(lambda: self._really_commit(database))
+
+    def _really_commit(self, database: sqlite3.Connection) -> None:
+        super()._commit(database)
+        if self.watcher is not None and (self._campaigns_written or self._jobs_written):
+            self.watcher.committed(self._campaigns_written, self._jobs_written)
+        self._forget_written()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._forget_written()
+
+    def _forget_written(self) -> None:
+        self._campaigns_written, self._jobs_written = [], []
+
+    def _tell_campaign(self, database: sqlite3.Connection, campaign: Campaign, *, who: str) -> None:
+        self._campaigns_written.append(campaign)
+        super()._tell_campaign(database, campaign, who=who)
+
+    def _insert_job(self, database: sqlite3.Connection, job: Job) -> None:
+        self._jobs_written.append(job)
+        super()._insert_job(database, job)
 
     def _write_job(self, database: sqlite3.Connection, stored: Job, job: Job, *, who: str = GATEWAY) -> Job:
         if job.state is not stored.state:
             assert job.state in JOB_GOES_TO[stored.state], (
                 f"{stored.state} -> {job.state}, see gateway/states.py"
             )
-        return super()._write_job(database, stored, job, who=who)
+        written = super()._write_job(database, stored, job, who=who)
+        self._jobs_written.append(written)
+        return written
 
     def _write_campaign(
         self, database: sqlite3.Connection, campaign: Campaign, *, who: str = GATEWAY
@@ -137,7 +186,10 @@ class _FragileStore(Store):
         stored = self.campaign_state(campaign.id)
         if campaign.state is not stored:
             assert campaign.state in CAMPAIGN_GOES_TO[stored], f"{stored} -> {campaign.state}"
-        return super()._write_campaign(database, campaign, who=who)
+        written = super()._write_campaign(database, campaign, who=who)
+        if written not in self._campaigns_written:  # it was told as well
+            self._campaigns_written.append(written)
+        return written
 
 
 @dataclass
@@ -212,6 +264,7 @@ class World:
         seed: int = 0,
         image_size: int = 8192,
         image: bytes = b"",
+        other_image: bytes = b"",
         line_faults: Faults | Mapping[str, Faults] = NONE,
         baud: int = 9600,
         broker_loses: float = 0.0,
@@ -226,18 +279,26 @@ class World:
         firmware: FirmwareSettings = BY_DIGEST,
     ) -> None:
         """`line_faults`: of all lines, or by port. `wrapper_ports`: those that are TCP with the wrapper, one meter
-        each. TCP knows no noise: of `line_faults` they have the cuts alone. `heads`: what stands before the one meter
+        each. TCP knows no noise: of `line_faults` they have the cuts alone. `other_image`: is there to be fetched as
+        well. `heads`: what stands before the one meter
         of a port that is optical, with mode E. `device`: of other lines; a path, where workers should look for
         it. `configured_baud`: what the gateway believes that `baud` is."""
         chance = random.Random(f"{seed} world")
         self.image = image or random.Random(f"{seed} image").randbytes(image_size)
         self.sha256 = hashlib.sha256(self.image).hexdigest()
+        self.images_by_sha256 = {
+            hashlib.sha256(octets).hexdigest(): octets for octets in (self.image, other_image)
+        }
         self.windows = windows
         self._firmware = firmware
         self.clock_state = "synced"
         self.machine = Machine(board=("board 1",))
         self.power = Power(power_fails_at, disk_full_at)
         self.escaped: list[GatewayError] = []
+        self._watcher: Watcher | None = None
+        self.leaps_s = 0.0
+        """While nobody else has anything to do, the uplink waits for as long as this in one step; 0: for a second."""
+        self._until_s = NEVER_S
         self._said: deque[tuple[float, str, str]] = deque(maxlen=2000)
         self._directory = directory
         self._chance = chance
@@ -249,8 +310,10 @@ class World:
         self._epoch = start
         self._shared = _ActingClock()
         self._now_s = 0.0
+        self.clock_off_s = 0.0
+        """How far the gateway's time of day is from the true one."""
         self._clocks = {
-            name: VirtualClock(start)
+            name: _LocalClock(start, lambda: self.clock_off_s)
             for name in (UPLINK, SUPPLIER, CONDUCTOR, *{meter.port for meter in meters})
         }
         self.broker = SimBroker(self._clocks[UPLINK], chance, loses=broker_loses)
@@ -276,6 +339,10 @@ class World:
         return [self.meters[sim.id] for sim in here] + [
             VirtualMeter(twin) for sim in here for twin in sim.twins
         ]
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on, whatever happens."""
+        self._watcher = self.store.watcher = watcher
 
     # -- orders -----------------------------------------------------------------------------------------------
 
@@ -342,6 +409,16 @@ class World:
         return self._epoch + timedelta(seconds=self._now_s)
 
     @property
+    def gateway_now(self) -> datetime:
+        """The time of day as the actor that is being stepped has it."""
+        return self._shared.now()
+
+    @property
+    def acting_s(self) -> float:
+        """The local time of the actor that is being stepped."""
+        return self._shared.monotonic()
+
+    @property
     def sentences(self) -> list[str]:
         """What the actors said of their latest steps, for who has to find out why something went wrong."""
         return [f"{at_s:10.3f} {name}: {sentence}" for at_s, name, sentence in self._said]
@@ -350,18 +427,31 @@ class World:
         """The local time of a line."""
         return self._clocks[port]
 
-    def run(self, until: Callable[[], bool], *, limit_s: float = 48 * 3600.0) -> None:
-        """Step whoever is earliest until `until` holds. Fails when `limit_s` of virtual time has passed."""
+    def run(self, until: Callable[[], bool], *, limit_s: float = 48 * 3600.0, by_s: float = NEVER_S) -> None:
+        """Step whoever is earliest until `until` holds, which it does `by_s` at the latest. Fails when `limit_s` of
+        virtual time has passed."""
+        self._until_s = by_s
         for _ in range(STEP_LIMIT):
             if until():
                 assert self.power.disk_full_at or not self.escaped, f"left a step: {self.escaped}"
                 return
             due = [actor.due_s(self._now_s) for actor in self._actors]
             due_s = min(due)
-            actor = self._actors[due.index(due_s)]
+            number = due.index(due_s)
             assert due_s < limit_s, f"nothing ended within {limit_s} s; last: {self.sentences[-5:]}"
-            self._step(actor, due_s)
+            if self.leaps_s and number == 0:
+                self.broker.idle_poll_s = self._idle_s(due[1:], due_s)
+            self._step(self._actors[number], due_s)
+            if self._watcher is not None:
+                self._watcher.stepped()
         raise AssertionError(f"no end after {STEP_LIMIT} steps; last: {self.sentences[-5:]}")
+
+    def _idle_s(self, others_due_s: list[float], now_s: float) -> float:
+        return max(IDLE_POLL_S, min(self.leaps_s, min(*others_due_s, self._until_s) - now_s))
+
+    def run_to(self, at_s: float) -> None:
+        """Until so much virtual time has passed."""
+        self.run(lambda: self._now_s >= at_s, limit_s=NEVER_S, by_s=at_s)
 
     def run_until_told(self, campaign_id: str = "c1", **limits: float) -> None:
         """Until the head-end has seen the campaign's end, and nothing is left to tell."""
@@ -383,10 +473,13 @@ class World:
         """Everything in memory is gone; the gateway starts again a few seconds later."""
         self.store.close()
         self.broker.drop()
-        self._now_s += 3.0
+        self._let_pass(3.0)
+        self._boot()
+
+    def _let_pass(self, time_s: float) -> None:
+        self._now_s += time_s
         for clock in self._clocks.values():
             clock.advance_to(self._now_s)
-        self._boot()
 
     def _step(self, actor: _Actor, due_s: float) -> None:
         actor.clock.advance_to(due_s)
@@ -407,6 +500,10 @@ class World:
             actor.wake_at = actor.clock.monotonic()
             return
         actor.wake_at = report.wake_at
+        if self.leaps_s and actor.name == SUPPLIER and self.store.next_fetch_at() is None:
+            actor.wake_at = (
+                None  # it would look again every few seconds, and a bell rings before it finds anything
+            )
         self._said.append((actor.clock.monotonic(), actor.name, report.sentence))
 
     # -- the gateway ------------------------------------------------------------------------------------------
@@ -417,6 +514,9 @@ class World:
                 self._start()
             except PowerCut:
                 self.store.close()
+            except StoreError:  # no room on the disk: the process ends, and is started again
+                self.store.close()
+                self._let_pass(AFTER_ERROR_S)
             else:
                 return
 
@@ -430,7 +530,7 @@ class World:
         self.store.look_at_machine(self.machine)
         self.store.use_windows(self.windows)
         self.store.name_keys(self.config.keys, SYSTEM_TITLE)
-        self.store.power = self.power
+        self.store.power, self.store.watcher = self.power, self._watcher
         self.store.fail_running_errands()
         self.images = images = ImageStore(self._directory / "images", 2**30)
         self.store.unpark_changed({meter.id: config.keys[meter.id] for meter in config.meters})
@@ -472,7 +572,9 @@ class World:
         return self.clock_state == "synced"
 
     def _fetch(self, wanted: Wanted, images: ImageStore, *, settings: object, watch: object) -> Image:
-        return images.add([self.image], expect_sha256=wanted.sha256, expect_size=wanted.size)
+        return images.add(
+            [self.images_by_sha256[wanted.sha256]], expect_sha256=wanted.sha256, expect_size=wanted.size
+        )
 
     def _make_config(self) -> Config:
         return Config(
