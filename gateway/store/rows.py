@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from gateway.errors import Code
@@ -51,6 +52,12 @@ def to_sql(value: Any) -> Sql:
             return value  # type: ignore[no-any-return]  # the nouns hold nothing else
 
 
+@lru_cache(maxsize=16)
+def _names(text: str) -> tuple[str, ...]:
+    """The meters of a campaign may be thousands, and each of their jobs in hand knows its campaign."""
+    return tuple(json.loads(text))
+
+
 _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     datetime: datetime.fromisoformat,
     bool: bool,
@@ -63,7 +70,7 @@ _FROM_SQL: dict[Any, Callable[[Any], Any]] = {
     ActivateWhen: ActivateWhen,
     Findings: lambda text: Findings(**json.loads(text)),
     tuple[HealthCheck, ...]: lambda text: tuple(HealthCheck(**check) for check in json.loads(text)),
-    tuple[str, ...]: lambda text: tuple(json.loads(text)),
+    tuple[str, ...]: _names,
 }
 
 

@@ -118,6 +118,12 @@ def test_a_job_that_has_ended_stays_so_while_its_campaign_goes_on(store, clock):
     assert store.campaign_state("fw-1") is CampaignState.RUNNING
 
 
+def test_the_names_of_a_thousand_meters_are_kept_once_for_whoever_reads_the_campaign(store, clock):
+    order = campaign(clock, *(f"MTR{number}" for number in range(1000)))
+    store.submit_campaign(command(clock), order, jobs_of(order))
+    assert store.campaign(order.id).meters is store.campaign(order.id).meters
+
+
 def test_what_is_not_there_is_not_found(store, clock):
     for ask in (
         lambda: store.campaign_state("none"),
