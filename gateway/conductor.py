@@ -22,7 +22,8 @@ from gateway.store import Store
 
 LOOK_AGAIN_S = 60.0
 """The longest between two looks: time of day may be set at any moment, and no bell rings then."""
-SHORTEST_S = 0.5
+SHORTEST_S = 1.0
+"""And the shortest: each change of state of a job rings the bell, and a thousand meters of many lines change often."""
 RECKON_S = 30.0
 """An estimate stands so long: it looks at all jobs, and changes slowly."""
 
@@ -38,12 +39,16 @@ class Conductor:
         self._board = board
         self._clock_trusted = clock_trusted
         self._reckon_at_s = clock.monotonic()
+        self._looked_s = float("-inf")
 
     def step(self) -> StepReport:
         """Look at all of them once; comes back when one may change by time alone, or when the bell rings."""
         now_s = self._clock.monotonic()
         self._board.beat(CONDUCTOR, now_s)
         self._board.bell(CONDUCTOR).clear()
+        if now_s < self._looked_s + SHORTEST_S:
+            return StepReport("looked just now", self._looked_s + SHORTEST_S)
+        self._looked_s = now_s
         campaigns = self._store.conducted()
         estimates = self._estimates(campaigns, now_s)
         wait_s = min((self._conduct(campaign, estimates) for campaign in campaigns), default=LOOK_AGAIN_S)
@@ -78,7 +83,7 @@ class Conductor:
             if campaign.state in WAITS_FOR_IMAGE:
                 return _until(now, campaign.not_after)
             opening = gate(campaign, self._store.windows(), now, clock_trusted=trusted)
-            found = verdict(campaign, self._store.jobs(campaign.id), opening, now, clock_trusted=trusted)
+            found = verdict(campaign, self._store.standings(campaign.id), opening, now, clock_trusted=trusted)
             self._store.conduct(
                 campaign.id,
                 state=found.state,

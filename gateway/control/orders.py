@@ -24,6 +24,7 @@ from gateway.model import (
     Window,
 )
 from gateway.plan.order import turn
+from gateway.plan.verdict import standing
 from gateway.supply.images import ImageStore
 from gateway.supply.source import MQTT_URL, check_url
 from gateway.transfer.broadcast import does_not_fit, unable_to_hear_all
@@ -87,7 +88,7 @@ def read_order(
     if activates_in and campaign.activate_when not in _AT_A_TIME and not campaign.dry_run:
         check_activation_fits(activates_in, windows, meters)
     jobs = tuple(Job(campaign.id, meter.id, meter.port, place) for place, meter in enumerate(meters))
-    released = turn(campaign, jobs, now, clock_trusted=clock_trusted).released
+    released = turn(campaign, [standing(job) for job in jobs], now, clock_trusted=clock_trusted).released
     floors = {} if campaign.dry_run else source.floors(meters)
     return Order(replace(campaign, released=released), jobs, source.envelope, floors)
 

@@ -29,6 +29,7 @@ from gateway.model.jobs import (
     ImageTransferStatus,
     Job,
     JobState,
+    Standing,
     TransferRecord,
 )
 from gateway.model.orders import (
@@ -105,6 +106,7 @@ __all__ = [
     "Reply",
     "ReplyStatus",
     "Security",
+    "Standing",
     "StepReport",
     "TransferRecord",
     "Trust",

@@ -102,6 +102,17 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands, as far as the plan of its campaign wants to know it."""
+
+    meter_id: str
+    state: JobState
+    finished_at: datetime | None = None
+    in_its_meters_hands: bool = False
+    """Its activation was ordered, or its meter may have the time of it: only looking is left, whatever the hour."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One meter of a campaign."""
 

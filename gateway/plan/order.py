@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, PausedWhy
+from gateway.model import TERMINAL_JOB, Campaign, JobState, PausedWhy, Standing
 
 _GOOD = frozenset({JobState.UPDATED, JobState.SKIPPED})
 
@@ -28,7 +28,7 @@ class Turn:
     """When it goes on by itself, where it does."""
 
 
-def turn(campaign: Campaign, jobs: Sequence[Job], now: datetime, *, clock_trusted: bool) -> Turn:
+def turn(campaign: Campaign, jobs: Sequence[Standing], now: datetime, *, clock_trusted: bool) -> Turn:
     """Whose turn it is in `campaign`, whose `jobs` are given in their order."""
     failed = sum(job.state is JobState.FAILED for job in jobs)
     fresh = failed - campaign.failures_accepted
@@ -61,7 +61,7 @@ def groups(campaign: Campaign, count: int) -> Iterator[int]:
 
 
 def _after_canaries(
-    campaign: Campaign, canaries: Sequence[Job], fresh: int, now: datetime, *, clock_trusted: bool
+    campaign: Campaign, canaries: Sequence[Standing], fresh: int, now: datetime, *, clock_trusted: bool
 ) -> tuple[PausedWhy, str, datetime | None] | None:
     """What keeps the others back, once every canary has ended. A canary that failed needs an operator's word."""
     bad = [job.meter_id for job in canaries if job.state not in _GOOD]

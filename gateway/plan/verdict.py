@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.model import TERMINAL_JOB, Campaign, CampaignState, Job, JobState, PausedWhy
+from gateway.model import TERMINAL_JOB, Campaign, CampaignState, Job, JobState, PausedWhy, Standing
 from gateway.plan.gate import Gate
 from gateway.plan.order import turn
 from gateway.states import in_its_meters_hands
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def verdict(
-    campaign: Campaign, jobs: Sequence[Job], gate: Gate, now: datetime, *, clock_trusted: bool
+    campaign: Campaign, jobs: Sequence[Standing], gate: Gate, now: datetime, *, clock_trusted: bool
 ) -> Verdict:
     """What `campaign` is at `now`; `jobs` in their order, `gate` as it is at `now`."""
     whose = turn(campaign, jobs, now, clock_trusted=clock_trusted)
@@ -45,7 +45,7 @@ def verdict(
     left = [job for job in jobs[:released] if job.state not in TERMINAL_JOB]
     if not left and whose.paused:
         return Verdict(CampaignState.PAUSED, released, whose.paused, whose.message, whose.until)
-    waiting = [job for job in left if not in_its_meters_hands(job)]
+    waiting = [job for job in left if not job.in_its_meters_hands]
     if waiting and not any(may_work(job, gate) for job in waiting):
         why, opens_at = _closed(waiting, gate)
         return Verdict(CampaignState.PAUSED, released, why, _WANTS[why], opens_at)
@@ -53,9 +53,14 @@ def verdict(
     return Verdict(CampaignState.RUNNING if begun else CampaignState.READY, released)
 
 
-def may_work(job: Job, gate: Gate) -> bool:
+def standing(job: Job) -> Standing:
+    """How it stands."""
+    return Standing(job.meter_id, job.state, job.finished_at, in_its_meters_hands=in_its_meters_hands(job))
+
+
+def may_work(job: Standing, gate: Gate) -> bool:
     """Whether something may be done for an open job."""
-    if in_its_meters_hands(job):
+    if job.in_its_meters_hands:
         return True
     match job.state:
         case JobState.QUEUED:
@@ -66,7 +71,7 @@ def may_work(job: Job, gate: Gate) -> bool:
             return gate.may_transfer
 
 
-def _closed(waiting: Sequence[Job], gate: Gate) -> tuple[PausedWhy, datetime | None]:
+def _closed(waiting: Sequence[Standing], gate: Gate) -> tuple[PausedWhy, datetime | None]:
     if all(job.state is JobState.AWAITING_ACTIVATION for job in waiting):
         return gate.activation_waits_for or PausedWhy.WINDOW, gate.activates_at
     return gate.why or PausedWhy.WINDOW, gate.opens_at

@@ -11,8 +11,7 @@ from datetime import datetime
 from gateway.clock import Clock
 from gateway.model import Campaign, CampaignState, Job, Profile
 from gateway.plan.gate import Gate, activation_needs_s, gate
-from gateway.plan.verdict import may_work
-from gateway.states import in_its_meters_hands
+from gateway.plan.verdict import may_work, standing
 from gateway.store import Store
 
 NEVER_S = float("inf")
@@ -53,12 +52,13 @@ class Hours:
     def may_work(self, job: Job) -> bool:
         """Whether an exchange may be spent on this job. One that ordered an activation looks for its outcome at any
         time; a campaign that is being cancelled is let end."""
-        if in_its_meters_hands(job):
+        stands = standing(job)
+        if stands.in_its_meters_hands:
             return True
         answer = self._answer(job.campaign_id)
         if answer.campaign.state is CampaignState.CANCELLING:
             return True
-        return answer.campaign.state is not CampaignState.PAUSED and may_work(job, answer.gate)
+        return answer.campaign.state is not CampaignState.PAUSED and may_work(stands, answer.gate)
 
     def may_transfer(self, job: Job) -> bool:
         """Whether something may be written to its meter now."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import TERMINAL_JOB, Campaign, Job, JobState, PausedWhy
+from gateway.model import TERMINAL_JOB, Campaign, JobState, PausedWhy, Standing
 from gateway.plan.order import turn
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -24,7 +24,7 @@ def order(**changes):
 def jobs(letters, *, ended=timedelta(0)):
     states = [LETTERS[letter] for letter in letters]
     return [
-        Job("c", f"M{number}", "p", state=state, finished_at=NOW - ended if state in TERMINAL_JOB else None)
+        Standing(f"M{number}", state, NOW - ended if state in TERMINAL_JOB else None)
         for number, state in enumerate(states)
     ]
 
