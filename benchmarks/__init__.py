@@ -24,6 +24,9 @@ what it installs: the libraries of each Debian and the containers.
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well, and
                                      service_start_to_ready_s and service_rss_mib: its service with 500 meters
+    resume      resume_waste         blocks that power cuts cost (endurance)
+    many_meters many_meters_rss_mib, many_meters_step_us: a thousand meters on sixteen ports, simulated (endurance)
+    seeds       simulated_seeds      everything going wrong that can, from so many numbers (endurance)
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
     kill9       kill9                the daemon as a process, killed at random moments (endurance)
     power_cuts  power_cut_states     what a power cut may leave of the disk, on virtual time (endurance)

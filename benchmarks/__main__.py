@@ -32,10 +32,13 @@ from benchmarks import (  # noqa: E402 (the path comes first)
     kill9,
     line,
     log_volume,
+    many_meters,
     mqtt_images,
     package,
     ports,
     power_cuts,
+    resume,
+    seeds,
     simulation,
     store_writes,
     transfer,
@@ -43,7 +46,7 @@ from benchmarks import (  # noqa: E402 (the path comes first)
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
-_LONG = ("fuzz", "kill9", "power_cuts", "store_writes")
+_LONG = ("fuzz", "kill9", "power_cuts", "store_writes", "resume", "many_meters", "seeds")
 _UNDISTURBED = ("interleave", "broadcast", "log_volume", "instructions")
 
 
@@ -65,6 +68,9 @@ def main() -> int:
         "instructions": lambda _: instructions.figures(),
         "package": lambda _: package.figures(),
         "fuzz": lambda _: iter([fuzz.figure()]),
+        "resume": lambda _: iter([resume.figure()]),
+        "many_meters": lambda _: many_meters.figures(),
+        "seeds": lambda _: iter([seeds.figure()]),
         "kill9": lambda _: iter([kill9.figure()]),
         "power_cuts": lambda _: iter([power_cuts.figure()]),
         "store_writes": lambda _: store_writes.figures(),
