@@ -1,8 +1,9 @@
 """Whatever state a power cut leaves of the Store's files and of images, they open again and have what was promised."""
 
 import pytest
-from support.desk import memory_directory
+from support.desk import campaign, command, jobs_of, memory_directory
 from support.disk_watch import recorded
+from support.old_state import DB, as_version_1, rows_of, version_of
 
 from gateway.simulator.clock import VirtualClock
 from gateway.store import Store
@@ -49,6 +50,28 @@ def test_an_image_that_was_stored_is_there_though_its_directory_was_new(base):
         images = ImageStore(directory / "images", 2**20)
         assert images.list() == ((image,) if images.has(image.sha256) else ()), cut
         assert cut.after < stored or images.check(image.sha256) == image, cut
+
+
+def test_an_upgrade_may_be_cut_anywhere_and_its_backup_outlasts_the_old_state(base):
+    home = base / "disk"
+    home.mkdir()
+    store = opened(home)
+    clock = VirtualClock()
+    order = campaign(clock, "MTR1", "MTR2")
+    store.submit_campaign(command(clock), order, jobs_of(order))
+    before = store.epoch, store.jobs(order.id), store.events()
+    store.close()
+    as_version_1(home)
+    old = rows_of(home / DB)
+    with recorded(home) as disk:
+        opened(home).close()
+    for cut, directory in states(base, disk, 90):
+        if version_of(directory / DB) > 1:
+            assert rows_of(directory / f"{DB}.v1") == old, cut
+        store = opened(directory)
+        assert (store.epoch, store.jobs(order.id), store.events()) == before, cut
+        assert store.set_aside is None, cut
+        store.close()
 
 
 def test_no_counter_comes_twice_whatever_the_disk_kept(base):
