@@ -10,7 +10,7 @@ from gateway.board import Board
 from gateway.clock import Clock
 from gateway.errors import Code, GatewayError, MachineError, NotFoundError
 from gateway.model import Campaign, CampaignState, Job, JobState, Meter
-from gateway.states import in_its_meters_hands
+from gateway.states import BEGUN, in_its_meters_hands
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.worker import crashes
@@ -23,6 +23,9 @@ LOOK_AGAIN = timedelta(seconds=60)
 DISK_WAIT = timedelta(seconds=60)
 OPERATOR_WAIT = timedelta(minutes=50)
 """While only a word at the gateway helps, and a restart follows it: less than `store.jobs.LONGEST_PAUSE`."""
+
+
+_AT_WORK = frozenset({JobState.PRECHECK, *BEGUN} - {JobState.AWAITING_ACTIVATION})
 
 
 class JobQueue:
@@ -49,6 +52,7 @@ class JobQueue:
         self._hours = hours
         self._runs = runs
         self._news = True
+        self._fresh = True
         self._next: Campaign | None = None
         self.look_at_s: float | None = None
         """When a job falls due, as far as is known; None: when there is news."""
@@ -59,6 +63,9 @@ class JobQueue:
 
     def next_campaign(self) -> Campaign | None:
         """That of the next job; None: none is due."""
+        if self._fresh:
+            self._put_aside_what_was_left()
+            self._fresh = False
         if self._news or (self.look_at_s is not None and self.look_at_s <= self._clock.monotonic()):
             self._news, self.look_at_s = False, None
             job = self._next_job()
@@ -77,6 +84,13 @@ class JobQueue:
                 return run
         self.next_campaign()  # and with it when to look again
         return None
+
+    def _put_aside_what_was_left(self) -> None:
+        """Jobs that an earlier process had in hand when it ended, and that may not go on now, say so."""
+        for job in self._store.open_jobs(self._port):
+            if job.state in _AT_WORK and not self._hours.may_work(job):
+                why = self._hours.why_closed(job)
+                self._store.save_job(replace(job, state=JobState.WAITING, code=None, message=why))
 
     def _next_job(self) -> Job | None:
         return self._store.due_job(self._port, self._clock.now(), tuple(self._runs), self._hours.may_work)

@@ -94,6 +94,22 @@ def test_a_transfer_stops_where_its_window_ends_and_goes_on_the_next_night_at_th
     assert states[-1] == "succeeded"
 
 
+def test_a_job_that_a_restart_finds_outside_its_window_says_that_it_waits(disk):
+    world = World(disk, [SimMeter(PLAIN)], image_size=65536, baud=1200, windows={"night": window()})
+    submit(world, window="night")
+    world.run(lambda: world.now_s > 3600 + 300 - 15)
+    assert world.job()["state"] == "transferring"
+    while world.now_s < 3600 + 300:
+        world.cut_power()  # for three seconds each
+    world.run(lambda: world.now_s > 3600 + 300 + 60)
+    assert world.campaign()["paused"] == "window"
+    assert world.job()["state"] == "waiting"
+    assert "window" in world.job()["message"]
+    world.run_until_told(limit_s=10 * DAY_S)
+    assert world.job()["state"] == "updated"
+    assert world.meters["MTR1"].history.initiates == 1
+
+
 def test_a_paused_campaign_says_when_its_window_opens(disk):
     world = World(disk, [SimMeter(PLAIN)], windows={"night": window(opens_after=6 * HOUR)})
     submit(world, window="night")
