@@ -30,6 +30,7 @@ from gateway.transfer.steps import (
     Survey,
     Verify,
     Wait,
+    same_image,
 )
 
 SHORTEST_WAIT_S = 0.05
@@ -199,7 +200,7 @@ def _follow_status(goal: Goal, seen: MeterView) -> Step:
     record = seen.record
     if record is None:
         return _begin(goal, seen)
-    if _differs(goal, record):
+    if not same_image(goal, record):
         return _over_our_last(goal, seen, record)
     match seen.status:
         case _S.INITIATED if record.verifies and seen.verify_answered:
@@ -486,9 +487,3 @@ def _since_activation(seen: MeterView) -> float:
 
 def _until_initiated(seen: MeterView) -> JobState | None:
     return JobState.PRECHECK if seen.record is None else None
-
-
-def _differs(goal: Goal, record: TransferRecord) -> bool:
-    return (record.sha256, record.image_size, record.identifier) != (
-        goal.sha256, goal.image_size, goal.identifier,
-    )  # fmt: skip

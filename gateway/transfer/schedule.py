@@ -32,6 +32,7 @@ from gateway.transfer.steps import (
     Step,
     Survey,
     Wait,
+    same_image,
 )
 
 LEAD_S = 180.0
@@ -71,11 +72,12 @@ def _shown(moment: datetime) -> str:
 
 
 def may_be_armed(goal: Goal, seen: MeterView) -> bool:
-    """The time of this order may stand in the meter's schedule, and the meter is not left to it yet."""
+    """The time of this order may stand in the meter's schedule, for this order's image, and the meter is not left to
+    it yet."""
     record = seen.record
     if record is None or record.activate_decided or record.scheduled_at is None:
         return False
-    return record.scheduled_at == goal.activate_at
+    return record.scheduled_at == goal.activate_at and same_image(goal, record)
 
 
 def take_schedule(goal: Goal, seen: MeterView) -> bool:

@@ -32,6 +32,13 @@ class Goal:
     """When the meter is to run the image by itself; None: this gateway orders it."""
 
 
+def same_image(goal: Goal, record: TransferRecord) -> bool:
+    """Whether `record` is of the image that the goal is about."""
+    return (record.sha256, record.image_size, record.identifier) == (
+        goal.sha256, goal.image_size, goal.identifier,
+    )  # fmt: skip
+
+
 class Item(Enum):
     """What can be read of a meter, one exchange each (the bitmap of a big image takes several)."""
 

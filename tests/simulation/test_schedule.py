@@ -493,6 +493,20 @@ def test_a_schedule_of_an_earlier_order_is_cleared_before_another_image_is_begun
     assert activated_at(world)[0] < AT_S
 
 
+def test_another_image_for_the_very_time_that_an_earlier_order_left_armed(disk):
+    """What is armed then is the image of before: it is cleared, and the meter never runs it."""
+    world = the_world(disk)
+    submit(world)
+    run_until_armed(world)
+    world.store.end_orphans([])
+    world.run_until_told()
+    submit(world, campaign_id="c2", identifier="FW-B")
+    world.run_until_told("c2", limit_s=AT_S + 600)
+    assert world.job(campaign_id="c2")["state"] == "updated"
+    assert history(world).count(What.INITIATE) == 2
+    assert activated_at(world) == [AT_S]
+
+
 def test_the_clock_of_the_gateway_jumps_over_the_time(disk):
     """Set six hours ahead while the meter waits: the gateway finds the old version, and the meter must not run the new
     one later."""

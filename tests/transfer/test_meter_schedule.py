@@ -118,3 +118,14 @@ def test_a_time_of_an_earlier_order_is_cleared_before_this_one_goes_on():
     assert isinstance(next_step(immediately, earlier), Survey)
     earlier.schedule = (replace(OURS, wall=OURS.wall and OURS.wall + timedelta(days=1)),)
     assert isinstance(next_step(immediately, earlier), ClearSchedule)
+
+
+def test_the_same_time_with_another_image_is_of_an_earlier_order_too():
+    """Two campaigns for three at night, of which the first ended without a word from its meter."""
+    other = replace(RECORD, sha256="11" * 32, identifier=b"OLD", scheduled_at=AT)
+    earlier = verified(record=other, schedule=(OURS,))
+    assert take_schedule(GOAL, earlier)
+    assert not earlier.armed
+    assert isinstance(next_step(GOAL, earlier), ClearSchedule)
+    earlier.now = AT - timedelta(seconds=LEAD_S)
+    assert not isinstance(next_step(GOAL, earlier), LeaveToMeter)
