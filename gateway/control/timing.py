@@ -11,6 +11,7 @@ from gateway.errors import ConfigError, SchemaError, WindowError
 from gateway.model import ActivateWhen, Meter, Window
 from gateway.plan.gate import activation_needs_s, ever_opens
 from gateway.plan.windows import current_or_following
+from gateway.transfer.schedule import LEAD_S
 
 LONGEST_SOAK_S = 90 * 86400.0
 SOONEST_SCHEDULE_S = 600.0
@@ -99,16 +100,24 @@ def _check_times(
             "args.activation.at: found a time that is less than 10 min ahead, too near for a meter's schedule"
         )
     for name in filter(None, (timing["window"], timing["activate_window"])):
-        if not ever_opens(windows[name], now, not_after):
-            opening = current_or_following(windows[name], now)
-            ends = (
-                "never opens again"
-                if opening is None
-                else f"opens at {opening.start:%Y-%m-%d %H:%M} UTC, after not_after"
-            )
-            raise WindowError(f"window {name} {ends}")
+        _check_opens(windows[name], now, not_after, "after not_after")
+    if timing["window"] and timing["activate_when"] is ActivateWhen.METER:
+        armed_until = at - timedelta(seconds=LEAD_S)
+        _check_opens(windows[timing["window"]], now, armed_until, "too late for activation.at")
     if timing["window"] and timing["activate_window"]:
         _check_order(windows[timing["window"]], windows[timing["activate_window"]], now, not_after)
+
+
+def _check_opens(window: Window, now: datetime, end: datetime | None, otherwise: str) -> None:
+    if ever_opens(window, now, end):
+        return
+    opening = current_or_following(window, now)
+    ends = (
+        "never opens again"
+        if opening is None
+        else f"opens at {opening.start:%Y-%m-%d %H:%M} UTC, {otherwise}"
+    )
+    raise WindowError(f"window {window.name} {ends}")
 
 
 def _check_order(transfer: Window, activation: Window, now: datetime, not_after: datetime | None) -> None:

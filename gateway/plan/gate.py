@@ -57,7 +57,7 @@ def gate(campaign: Campaign, windows: Mapping[str, Window], now: datetime, *, cl
     return Gate(
         may_begin=transfer is None or transfer.may_begin,
         may_transfer=transfer is None or transfer.may_transfer,
-        activate_until=own.opening.end if own is not None and own.opening is not None else None,
+        activate_until=_activate_until(campaign, own),
         activation_waits_for=waits_for,
         why=None if transfer is None else transfer.why,
         opens_at=None if transfer is None else transfer.opens_at,
@@ -82,6 +82,13 @@ def ever_opens(window: Window, now: datetime, not_after: datetime | None) -> boo
     return opening is not None and (not_after is None or opening.start < not_after)
 
 
+def _activate_until(campaign: Campaign, hours: _Hours | None) -> datetime | None:
+    """A meter that is given a time activates at that time, whatever the window in which it is given it."""
+    if campaign.activate_when is ActivateWhen.METER or hours is None or hours.opening is None:
+        return None
+    return hours.opening.end
+
+
 def _activation(
     campaign: Campaign, hours: _Hours | None, now: datetime, *, clock_trusted: bool
 ) -> tuple[PausedWhy | None, datetime | None]:
@@ -97,7 +104,8 @@ def _activation(
         return PausedWhy.CLOCK, None
     if hours is None:
         return None, None
-    if hours.why is PausedWhy.CLOCK or hours.opening is None:
+    to_be_written = campaign.activate_when is ActivateWhen.METER and not hours.may_transfer
+    if hours.why is PausedWhy.CLOCK or hours.opening is None or to_be_written:
         return hours.why, hours.opens_at
     return None, None
 

@@ -153,3 +153,17 @@ def test_the_time_of_an_order_runs_out_on_a_trusted_clock_alone():
 )
 def test_a_window_may_come_too_late_for_an_order(window, not_after, expected):
     assert ever_opens(WINDOWS[window], at("12:00"), not_after and at(not_after)) is expected
+
+
+@pytest.mark.parametrize(
+    ("clock", "waits_for"), [("02:57", None), ("02:58", PausedWhy.WINDOW), ("12:00", PausedWhy.WINDOW)]
+)
+def test_meters_are_given_a_time_of_their_own_while_something_may_be_written_to_them(clock, waits_for):
+    """Also shortly before the drain: nothing has to be over by the end, since the meter activates at another hour."""
+    armed = order(
+        window="night", activate_when=ActivateWhen.METER, activate_at=at("09:00") + timedelta(days=2)
+    )
+    found = gate(armed, WINDOWS, at(clock), clock_trusted=True)
+    assert found.activation_waits_for is waits_for
+    assert found.may_activate(at(clock), 3600) is (waits_for is None)
+    assert found.activates_at == (at("22:00") if waits_for else None)

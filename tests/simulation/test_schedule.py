@@ -279,6 +279,17 @@ def test_a_time_that_the_clock_shows_twice_is_refused(disk):
     assert "found a time that clocks in Europe/Berlin show twice" in world.replies(cmd_id)[0]["message"]
 
 
+def test_a_window_that_opens_too_late_for_the_time_is_refused(disk):
+    """No meter could be given it: it would have to be told night after night of each of them."""
+    evening = Window("evening", frozenset(range(7)), wall("2026-01-01T00:19").time(), 3600.0, "UTC")
+    world = the_world(disk, windows={"evening": evening})
+    cmd_id = submit(world, window="evening")
+    world.run(lambda: bool(world.replies(cmd_id)))
+    (reply,) = world.replies(cmd_id)
+    assert (reply["status"], reply["code"]) == ("rejected", "W_NONE")
+    assert "evening opens at 2026-01-01 00:19 UTC, too late for activation.at" in reply["message"]
+
+
 def test_a_meter_without_a_schedule_is_refused_at_once(disk):
     world = the_world(disk, profile=replace(PROFILE, activation_schedule=""))
     cmd_id = submit(world)
