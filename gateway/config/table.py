@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ from typing import Any, TypeVar
 from gateway.config.values import Kind
 
 T = TypeVar("T")
+
+_CREDENTIALS = re.compile(r"\A([A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
+"""What stands before the host in a URL, with its scheme or without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +197,10 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
+    """As found, but for what may be a password: mistakes go into the journal."""
     match value:
         case bool() | str():
-            text = json.dumps(value)
+            text = json.dumps(_CREDENTIALS.sub(r"\1...@", value) if isinstance(value, str) else value)
             return text if len(text) <= 80 else text[:77] + '..."'
         case dict():
             return "a table"

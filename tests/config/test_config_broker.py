@@ -165,3 +165,22 @@ def test_what_is_wrong_there_is_told_by_key(tmp_path: Path, files: Files, lines:
         firmware(tmp_path, files, lines)
     [mistake] = raised.value.mistakes
     assert mistake.startswith(f"{tmp_path}/gateway.toml: firmware.{key}: found ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://u:s3cret@proxy.example:3128", "http://...@proxy.example:3128"),
+        ("http://u:s3@cret@proxy.example:3128", "http://...@proxy.example:3128"),
+        ("u:s3cret@proxy.example:3128", "...@proxy.example:3128"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(
+    tmp_path: Path, files: Files, url: str, shown: str
+) -> None:
+    for lines in (f"proxy = '{url}'", f"allow_hosts = ['{url}']"):
+        with pytest.raises(ConfigError) as raised:
+            firmware(tmp_path, files, lines)
+        [mistake] = raised.value.mistakes
+        assert shown in mistake
+        assert "cret" not in mistake
