@@ -29,6 +29,8 @@ _SMALLEST_BLOCK_BYTES = 128
 _WINDOW_BYTES = 128 * 1024
 _SMALLEST_WINDOW = 2
 """Blocks."""
+_HELD_DIGESTS = 2
+"""Pieces of so many blocks with a digest are held beside those that are under way."""
 _BITMAP_OCTETS = 256
 """So far a `get` looks ahead: 2048 blocks, 32 MiB of them."""
 _FIRST_TIMEOUT_S = 5.0
@@ -158,6 +160,7 @@ class Pull:
         self._held[number] = content
         numbers = self._under_one_digest(number)
         if any(self._states[one] != _At.HELD for one in numbers):
+            self._bound_held()
             return []
         octets = b"".join(self._held.pop(one) for one in numbers)
         start = numbers[0] * self._block
@@ -170,6 +173,14 @@ class Pull:
         for one in numbers:
             self._states[one] = _At.HERE
         return [(start, octets)]
+
+    def _bound_held(self) -> None:
+        """Nobody knows of pieces whether they are right, and whoever sends chooses which: memory is bounded. What lies
+        furthest goes, so that the first block that is not whole can always become whole."""
+        if len(self._held) * self._block > _HELD_DIGESTS * self._digest_bytes + _WINDOW_BYTES:
+            furthest = max(self._held)
+            del self._held[furthest]
+            self._states[furthest] = _At.MISSING
 
     def _refuse(self, numbers: Sequence[int], error: FirmwareError) -> None:
         start = numbers[0] * self._block

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -339,6 +340,26 @@ def test_pieces_that_wait_for_others_outlive_a_broken_connection() -> None:
     desk.answer(get, [0, 1, 2])
     desk.pull.begin(5000, ())
     assert desk.ask().granted()[0] == 3
+
+
+def test_whoever_sends_pieces_that_never_become_a_whole_fills_no_memory() -> None:
+    """A broker that is not ours any more may send what it likes; what nobody can check yet is held in memory."""
+    image = random.Random(8).randbytes(8 << 20)
+    whole, piece = 64 * 1024, 16 * 1024
+    pull = Pull(len(image), digests_of(image, whole), now_s=0.0)
+    pull.begin(ROOM, ())
+    tracemalloc.start()
+    for start in range(0, len(image), whole):
+        for place in range(start + piece, start + whole, piece):
+            assert pull.take(place // piece, bytes(bytearray(piece)), 0.0) == []
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes < 1 << 20
+    now_s = 1.0
+    while not pull.whole:
+        for number in (pull.next_get(now_s) or pytest.fail("nothing is asked for")).granted():
+            pull.take(number, image[number * piece : (number + 1) * piece], now_s)
+            now_s += 0.01
 
 
 def test_what_is_stored_of_a_block_with_a_digest_counts_only_as_a_whole() -> None:
