@@ -168,10 +168,12 @@ class Intake:
         """Forget what came, and what the source said of it; go on from nothing. Raises DiskError."""
         with disk_errors("begin an image anew"):
             forget(self._part)
+            self._spans, self.note, self._saved = [], {}, ([], {})
+            self._hash, self._hashed = hashlib.sha256(), 0
+            # The old one only when there is a new one: its number may be somebody else's at once.
+            descriptor = os.open(self._part, _OPEN, 0o640)
             os.close(self._descriptor)
-            self._descriptor = os.open(self._part, _OPEN, 0o640)
-        self._spans, self.note, self._saved = [], {}, ([], {})
-        self._hash, self._hashed = hashlib.sha256(), 0
+            self._descriptor = descriptor
         self.size = self._ordered_size
 
     def discard(self) -> None:

@@ -275,3 +275,16 @@ def test_spans_are_the_octets_that_came(pieces: list[tuple[int, int]]) -> None:
         came |= {*range(start, start + length)}
     assert [octet for start, end in spans for octet in range(start, end)] == sorted(came)
     assert all(before[1] < after[0] for before, after in pairwise(spans))
+
+
+def test_an_intake_that_cannot_begin_anew_closes_no_file_of_anybody_else(
+    images: ImageStore, directory: Path
+) -> None:
+    with images.intake(SHA256, len(CONTENT)) as intake:
+        intake.write(0, CONTENT[:1000])
+        directory.rename(directory.with_name("gone"))
+        with pytest.raises(DiskError):
+            intake.begin_anew()
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    for descriptor in others:
+        os.close(descriptor)
