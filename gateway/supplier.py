@@ -238,6 +238,7 @@ class Supplier:
 
     def _not_brought(self, asked: _Asked, watch: _CampaignWatch, error: GatewayError) -> str:
         if self._interrupted() or watch.gave_way:
+            asked.order = replace(watch.reckoned(), fetch_tries=watch.tries_before)
             self._asked.remove(asked)
             self._asked.append(asked)
             return f"image {asked.order.sha256}: the fetch is left for later"

@@ -199,6 +199,26 @@ def test_who_asked_for_another_image_does_not_wait_for_a_server_that_drips(
     gateway.store.close()
 
 
+def test_images_that_drip_in_turn_are_given_up_as_one_alone_is(tmp_path: Path, clock: VirtualClock) -> None:
+    def drips(wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch) -> Image:
+        done = 0
+        while not watch.stop():
+            clock.advance(60)
+            done += 1
+            watch.came(1, done, None)
+        raise NetError("stopped")
+
+    gateway = Gateway(tmp_path, clock, drips)
+    asked = [gateway.ask(f"http://127.0.0.1/{number}") for number in range(2)]
+    clock_s = clock.monotonic()
+    while {gateway.store.reply_of(one).status for one in asked} != {ReplyStatus.FAILED}:  # type: ignore[union-attr]
+        wake_at = gateway.supplier.step().wake_at
+        assert wake_at is not None
+        clock.advance(max(0.0, wake_at - clock.monotonic()))
+        assert clock.monotonic() - clock_s < 3 * 86_400
+    gateway.store.close()
+
+
 def test_a_campaign_does_not_wait_for_an_image_that_nobody_is_to_get(
     tmp_path: Path, clock: VirtualClock
 ) -> None:
