@@ -14,6 +14,9 @@ TIMES_THE_IMAGE = 4
 OCTETS_BESIDE = 2**20
 """Beyond so many times the image, for images that are small."""
 
+UNSAID_LIMIT_BYTES = 64 * 2**20
+"""The most that is taken where neither the order nor the server says how large the image is."""
+
 LONGEST_PAUSE_S = 1800.0
 _FIRST_PAUSE_S = 5.0
 _SHORTEST_PAUSE_S = 1.0
@@ -22,13 +25,13 @@ _LONGEST_ASKED_S = 3600.0
 
 def overspent(tries: int, spent_s: float, octets: int, *, size: int | None) -> str:
     """Why no other attempt is made after `tries` that failed in a row, in words; empty where one is. `size`: of the
-    image, where it is known."""
+    image, where it is known; else it may have as much as is taken at all."""
     if tries >= ATTEMPTS:
         return f"{tries} attempts brought nothing new"
     if spent_s >= LONGEST_S:
         return f"{LONGEST_S / 3600:.0f} h have passed"
-    if size is not None and octets > TIMES_THE_IMAGE * size + OCTETS_BESIDE:
-        return f"{octets} octets came for an image of {size}"
+    if octets > TIMES_THE_IMAGE * (UNSAID_LIMIT_BYTES if size is None else size) + OCTETS_BESIDE:
+        return f"{octets} octets came for an image of {'unknown size' if size is None else size}"
     return ""
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 from gateway.errors import HttpError, NetError, PolicyError, SizeError
 from gateway.model import FirmwareSettings, Image
 from gateway.supply.answer import AllHere, Asked, AskForAll, Body, Moved, RangeError, read_answer
+from gateway.supply.budget import UNSAID_LIMIT_BYTES
 from gateway.supply.download import Access, Download, Patience
 from gateway.supply.finish import finish
 from gateway.supply.images import ImageStore
@@ -24,8 +25,6 @@ from gateway.supply.intake import Intake
 from gateway.supply.source import Wanted, Watch, check_url, is_loopback, shown
 from gateway.tls import client_context
 
-UNSAID_LIMIT_BYTES = 64 * 2**20
-"""The most that is taken where neither the order nor the server says how large the image is."""
 _SYNC_EVERY_S = 10.0
 """What a power cut may cost."""
 _ANSWERS_LIMIT = 100

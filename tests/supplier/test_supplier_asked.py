@@ -219,6 +219,23 @@ def test_images_that_drip_in_turn_are_given_up_as_one_alone_is(tmp_path: Path, c
     gateway.store.close()
 
 
+def test_an_image_of_no_known_size_is_not_paid_for_without_end(tmp_path: Path, clock: VirtualClock) -> None:
+    """Each time a little more than the last time, and never all: that is no progress that is worth its octets."""
+    came: list[int] = []
+
+    def never_ends(wanted: Wanted, images: ImageStore, *, settings: FirmwareSettings, watch: Watch) -> Image:
+        came.append(10_000_000 + len(came))
+        watch.came(came[-1], came[-1], None)
+        raise NetError("the line was cut")
+
+    gateway = Gateway(tmp_path, clock, never_ends)
+    reply = gateway.answer(gateway.ask("http://127.0.0.1/x"))
+    gateway.store.close()
+    assert (reply.status, reply.code) == (ReplyStatus.FAILED, Code.F_NET)
+    assert "unknown size" in reply.message
+    assert sum(came) < 300_000_000
+
+
 def test_a_campaign_does_not_wait_for_an_image_that_nobody_is_to_get(
     tmp_path: Path, clock: VirtualClock
 ) -> None:
