@@ -80,7 +80,11 @@ def keygen(desk: Desk, /, name: Path, kind: str, lock: bool, passphrase_file: Pa
     key = generate(KeyKind(kind))
     private, public = Path(f"{name}.key"), Path(f"{name}.pem")
     _write_new(private, key.pem(passphrase), mode=0o600)
-    _write_new(public, key.public_pem(), mode=0o644)
+    try:
+        _write_new(public, key.public_pem(), mode=0o644)
+    except (click.UsageError, DiskError):
+        private.unlink()  # it is ours, and nobody trusts it
+        raise
     if desk.as_json:
         say_json({"private": str(private), "public": str(public), "key_id": key.key_id})
     else:
@@ -284,15 +288,21 @@ def _first_line(path: Path) -> bytes:
 
 
 def _write_new(path: Path, content: bytes, *, mode: int) -> None:
-    """A file that was not there, with these rights from its first moment."""
+    """A file that was not there, with these rights from its first moment, durable; none where it finds no room."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise click.UsageError(f"{path} is there already, and is not overwritten.") from None
     except OSError as error:
         raise DiskError(f"{path} cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
+        raise DiskError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_envelope(path: Path, envelope: Envelope, *, replaces: bool) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import stat
 import subprocess
 from datetime import UTC, datetime
@@ -69,6 +70,24 @@ def test_a_key_is_made_for_its_owner_alone_and_signs_what_openssl_accepts(run, t
         [*verify, "-sigfile", "signature", *digest], check=True, capture_output=True, timeout=60
     )
     assert b"Success" in done.stdout
+
+
+def test_half_a_key_is_never_left(run, tmp_path):
+    """A private key that nobody trusts, lying about unlocked, and a name that cannot be used again."""
+    (tmp_path / "utility.pem").write_text("somebody else's")
+    assert run("image", "keygen", "utility")[0] == 2
+    assert not (tmp_path / "utility.key").exists()
+
+
+def test_a_key_that_finds_no_room_is_told_and_leaves_its_name_free(run, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        status, _, err = run("image", "keygen", "utility")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (status, err.startswith("meter-gateway: F_DISK: utility.key cannot be written")) == (1, True), err
+    assert run("image", "keygen", "utility")[0] == 0
 
 
 def test_no_key_is_ever_overwritten(run, tmp_path):
