@@ -3,21 +3,31 @@
 Two gateways that go on from one state use the same invocation counters under the same keys, and a nonce that is used
 twice breaks AES-GCM for good (NIST SP 800-38D, section 8; invariant 7). Nothing on the card tells a copy from the
 original, so the hardware around it has to. What needs no counters goes on.
+
+A database that is broken is replaced by a new one, and the counters go on from their second file; so whose they are
+stands in a file beside it as well.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
 
+from gateway.durable import replace_durably
 from gateway.errors import Code, MachineError, StateError
 from gateway.model import AlarmKind, Machine
 from gateway.store.conducting import Conducting
 from gateway.store.counters import END
 from gateway.store.rows import insert
+
+log = logging.getLogger(__name__)
 
 COUNTER_STEP = 1 << 16
 """What every counter is raised by when a state is taken over: how far another holder of it may have come since, which
@@ -25,6 +35,9 @@ is a dozen updates of each meter. The meter's own word counts as well, as at eve
 
 IMPORTED = "imported"
 """In `meta`: how this state came here, until the audit has it."""
+
+MACHINE_FILE = "machine.json"
+"""What `meta` says of the machine, once more."""
 
 _MACHINE = "machine"
 
@@ -41,10 +54,11 @@ class Binding(Conducting):
         if known is None or same_machine(known, found):
             self._strange = ""
             kept = found if known is None else _both(known, found)
-            if kept != known:
+            if kept != self._bound():
                 with self._transaction() as database:
                     self._bind(database, kept)
                     self._tell_import(database)
+            self._note_beside(kept)
             self.end_alarm(AlarmKind.MACHINE)
             return True
         self._strange = (
@@ -78,6 +92,7 @@ class Binding(Conducting):
                 self.epoch = before
                 raise
             self._strange = ""
+            self._note_beside(found)
         self.end_alarm(AlarmKind.MACHINE)
         return raised
 
@@ -96,15 +111,40 @@ class Binding(Conducting):
         database.execute("UPDATE jobs SET next_try_at = NULL WHERE code = ?", (Code.E_MACHINE,))
 
     def _machine(self) -> Machine | None:
+        """Of a new database: whose the one before it was."""
+        return self._bound() or self._noted_beside()
+
+    def _bound(self) -> Machine | None:
         row = self._row("SELECT value FROM meta WHERE name = ?", _MACHINE)
-        if row is None:
-            return None
-        stored = json.loads(row["value"])
-        return Machine(**{one.name: tuple(stored.get(one.name, ())) for one in fields(Machine)})
+        return None if row is None else _machine_of(json.loads(row["value"]))
+
+    def _noted_beside(self) -> Machine | None:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            return _machine_of(json.loads((self._path.parent / MACHINE_FILE).read_bytes()))
+        return None
+
+    def _note_beside(self, machine: Machine) -> None:
+        """After the database: until then the file says less, or names the machine before. Where it cannot be written
+        now, it is at the next start."""
+        if self._noted_beside() == machine:
+            return
+        try:
+            replace_durably(self._path.parent / MACHINE_FILE, json.dumps(asdict(machine)).encode())
+        except OSError as error:
+            log.warning("%s cannot be written: %s", MACHINE_FILE, error.strerror)
 
     def _bind(self, database: sqlite3.Connection, machine: Machine) -> None:
         value = json.dumps(asdict(machine))
         insert(database, "meta", {"name": _MACHINE, "value": value}, verb="REPLACE")
+
+
+def forget_machine(state_dir: Path) -> None:
+    """The counters there are no longer what they were: they belong to whoever starts with them. Raises OSError."""
+    (state_dir / MACHINE_FILE).unlink(missing_ok=True)
+
+
+def _machine_of(stored: Mapping[str, Any]) -> Machine:
+    return Machine(**{one.name: tuple(stored.get(one.name, ())) for one in fields(Machine)})
 
 
 def same_machine(known: Machine, found: Machine) -> bool:

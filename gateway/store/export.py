@@ -20,7 +20,7 @@ from typing import Any
 from gateway.durable import sync_directory
 from gateway.errors import NewerSchemaError, SchemaError, StateError, StoreError
 from gateway.model import CampaignState, PausedWhy
-from gateway.store.binding import COUNTER_STEP, IMPORTED, new_epoch, stepped
+from gateway.store.binding import COUNTER_STEP, IMPORTED, forget_machine, new_epoch, stepped
 from gateway.store.counters import NAME as COUNTERS
 from gateway.store.database import FILE_NAME, check, connect, locked, schemas, statements, version_of
 from gateway.store.documents import Document
@@ -234,6 +234,7 @@ def _exchange(path: Path, fresh: Path, now: datetime) -> Path | None:
         aside = path.with_name(f"{FILE_NAME}.before-import-{now:%Y%m%dT%H%M%S}")
         os.link(path, aside)
     fresh.replace(path)
+    forget_machine(path.parent)
     sync_directory(path.parent)
     return aside
 

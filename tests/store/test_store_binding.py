@@ -123,3 +123,51 @@ def test_facts_that_come_later_are_remembered_and_those_that_are_not_seen_are_ke
     store = open_store(tmp_path, clock)
     assert not store.look_at_machine(Machine(board=("board 2",), machine_id=("reinstalled",)))
     store.close()
+
+
+def break_database(state_dir):
+    for rest in state_dir.glob("store.db-*"):
+        rest.unlink()
+    (state_dir / "store.db").write_bytes(b"a card that was copied while it was written to" * 100)
+
+
+def test_a_copy_whose_database_is_broken_does_not_become_anybody_elses(copied, tmp_path, clock):
+    """A card that was copied under a running gateway: the counters come from their second file, and their owner too."""
+    copied.close()
+    break_database(tmp_path)
+    store = open_store(tmp_path, clock)
+    assert store.set_aside is not None
+    assert not store.look_at_machine(COPY)
+    with pytest.raises(MachineError):
+        store.reserve_counters("MTR1", 1)
+    store.adopt(COPY, who="uid 0")
+    assert store.reserve_counters("MTR1", 1) == 1000 + COUNTER_STEP
+    store.close()
+
+
+@pytest.mark.parametrize("machine", [HERE, COPY], ids=["never moved", "adopted"])
+def test_a_broken_database_changes_nothing_for_its_own_machine(copied, tmp_path, clock, machine):
+    if machine is COPY:
+        copied.adopt(COPY, who="uid 0")
+    copied.close()
+    for _ in range(2):
+        break_database(tmp_path)
+        store = open_store(tmp_path, clock)
+        assert store.look_at_machine(machine)
+        assert store.reserve_counters("MTR1", 1) >= 1000
+        store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"board": 7}', b"\xff"])
+def test_a_second_copy_that_says_nothing_is_written_anew(tmp_path, clock, content):
+    for state_of_the_file in (content, None):
+        store = open_store(tmp_path, clock)
+        if state_of_the_file is not None:
+            store.look_at_machine(HERE)
+            (tmp_path / "machine.json").write_bytes(state_of_the_file)
+        assert store.look_at_machine(HERE)
+        store.close()
+    break_database(tmp_path)
+    store = open_store(tmp_path, clock)
+    assert not store.look_at_machine(COPY)
+    store.close()
