@@ -5,7 +5,7 @@ the next start, 3.1.1. There a session has no end, a message no properties, an a
 a command that was published as retained while we listened looks like any other.
 
 Each connection gets a paho client of its own: paho keeps what was not acknowledged and sends it again by itself,
-beside the outbox that does so too. What paho knows and does not tell is read from its private parts, in the two
+beside the outbox that does so too. What paho knows and does not tell is read from its private parts, in the three
 functions at the end.
 """
 
@@ -28,6 +28,9 @@ _RECEIVE_MAXIMUM = 16
 """How many deliveries the broker may leave unacknowledged here; each waits for a commit."""
 _MAX_PACKET_SIZE = 1 << 20
 """Far above the 64 KiB of a command, so that one too large is still answered; far below what memory bears."""
+_LONGEST_PACKET_READ = 4 << 20
+"""A broker of MQTT 3.1.1 is not told what we take, and one that somebody took over may not care: of a packet that says
+it is larger than this the rest is not read."""
 _LARGEST_SESSION_EXPIRY_S = 0xFFFFFFFE
 _UNBOUNDED_PACKET_SIZE = 268_435_460
 """The largest packet that MQTT can express (MQTT 5.0, clause 1.5.5)."""
@@ -97,6 +100,8 @@ class PahoBroker:
                     if result == paho.MQTT_ERR_PROTOCOL and spoken == paho.MQTTv311 and not self._taken_in:
                         self._refuse_version()  # all that paho tells of its return code 1
                     self._lose(paho.error_string(result))
+                elif self._client is not None and _packet_being_read(self._client) > _LONGEST_PACKET_READ:
+                    self._lose(f"the broker sends a larger packet than {_LONGEST_PACKET_READ} octets")
         events, self._events = self._events, []
         if any(isinstance(event, Lost) for event in events):
             self._close()
@@ -271,6 +276,12 @@ def _set_keepalive(client: Any, keepalive_s: int) -> None:
     """Obey the Server Keep Alive (MQTT 5.0, clause 3.2.2.3.14). paho before 2.2 ignores it, and its property
     refuses to be set on a connection."""
     client._keepalive = keepalive_s  # noqa: SLF001
+
+
+def _packet_being_read(client: Any) -> int:
+    """The octets that the packet has which is being read, as it says itself; 0 between packets."""
+    length: int = client._in_packet["remaining_length"]  # noqa: SLF001
+    return length
 
 
 def _reason_in_packet(client: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -248,3 +249,27 @@ def test_a_broker_that_sends_rubbish_is_lost_and_breaks_nothing(octets: bytes) -
         ours.wait(Lost)
         assert ours.delivered == []
         thread.join()
+
+
+def test_a_broker_that_sends_a_packet_without_end_fills_no_memory() -> None:
+    """We told it what we take; whoever owns it may not care."""
+    header = b"\x30\xff\xff\xff\x7f\x00\x03cmd"  # 256 MiB
+    sent = [0]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1000)
+                connection.sendall(CONNACK + header)
+                while sent[0] < 200 << 20:
+                    sent[0] += connection.send(bytes(1 << 16))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        ours = Ours(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
+        ours.broker.connect(WILL)
+        assert "larger packet" in ours.wait(Lost).reason
+        thread.join(PATIENCE_S)
+    assert sent[0] < 100 << 20
+    assert ours.delivered == []
