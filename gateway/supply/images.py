@@ -26,12 +26,16 @@ from gateway.errors import BusyError, DigestError, DiskError, NotFoundError, Sta
 from gateway.model import Image
 from gateway.supply.disk import disk_errors
 from gateway.supply.intake import PART, SIDECAR, Intake, forget, read_sidecar
-from gateway.supply.room import Holding, to_remove
+from gateway.supply.room import Holding, beyond, to_remove
 
 log = logging.getLogger(__name__)
 
 PART_KEPT = timedelta(days=7)
 """So long a part of an image is kept that no open campaign needs."""
+
+HOLDINGS_LIMIT = 64
+"""Images and parts: many more than campaigns want at a time. Whoever may order could else bring thousands of a few
+octets each, which no quota of octets notices."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"([0-9a-f]{64})(\.[a-z]+)?")
@@ -153,6 +157,7 @@ class ImageStore:
                 raise BusyError(f"the image {sha256} is being received by somebody else at this moment")
             self._promised[part] = 0
         try:
+            self._thin_out(beside=sha256)
             return Intake(
                 part,
                 sha256=sha256,
@@ -164,6 +169,14 @@ class ImageStore:
         except BaseException:
             self._closed(part)
             raise
+
+    def _thin_out(self, *, beside: str) -> None:
+        """Leave a place for one more."""
+        with self._lock, disk_errors("store an image"):
+            others = [one for one in self._holdings() if one.sha256 != beside]
+            for one in beyond(others, HOLDINGS_LIMIT - 1):
+                self._remove(one.sha256)
+                log.info("image %s was removed: others came, and no open campaign needs it", one.sha256)
 
     def _reserve(self, part: Path, wanted: int) -> None:
         """Promise a part so many octets, and make room for them. Raises DiskError where there is none."""

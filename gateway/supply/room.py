@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -29,10 +29,20 @@ def to_remove(holdings: Iterable[Holding], missing: int) -> tuple[Holding, ...] 
     """Those that nobody needs and nobody used for the longest time, `missing` octets together; None where all of them
     are not enough: then none has to go."""
     chosen: list[Holding] = []
-    for holding in sorted(holdings, key=lambda holding: (holding.used_at, holding.sha256)):
+    for holding in _idle(holdings):
         if missing <= 0:
             break
-        if not holding.needed:
-            chosen.append(holding)
-            missing -= holding.octets
+        chosen.append(holding)
+        missing -= holding.octets
     return tuple(chosen) if missing <= 0 else None
+
+
+def beyond(holdings: Collection[Holding], limit: int) -> tuple[Holding, ...]:
+    """Those that nobody needs and that are too many, the least recently used of them."""
+    return tuple(_idle(holdings)[: max(0, len(holdings) - limit)])
+
+
+def _idle(holdings: Iterable[Holding]) -> list[Holding]:
+    """Those that nobody needs, the least recently used first."""
+    unneeded = (holding for holding in holdings if not holding.needed)
+    return sorted(unneeded, key=lambda holding: (holding.used_at, holding.sha256))

@@ -15,7 +15,7 @@ from support.patience import PATIENCE_S
 
 from gateway.errors import DigestError, DiskError, GatewayError, NetError, NotFoundError, SizeError
 from gateway.model import Image
-from gateway.supply.images import ImageStore
+from gateway.supply.images import HOLDINGS_LIMIT, ImageStore
 
 CONTENT = bytes(range(256)) * 300
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -107,6 +107,23 @@ def test_a_quota_without_room_for_one_image_is_told(directory: Path, size: int |
     with pytest.raises(DiskError, match="the quota has 76799 for it"):
         images.add([CONTENT], expect_size=size)
     assert names(directory) == []
+
+
+def test_a_crowd_of_tiny_images_and_parts_is_bounded_whatever_the_quota_says(directory: Path) -> None:
+    """The quota counts octets; files cost the disk more than that, and each look at them costs time."""
+    needed = {hashlib.sha256(b"0").hexdigest()}
+    images = ImageStore(directory, quota_bytes=1_000_000, needed=lambda: needed)
+    for number in range(HOLDINGS_LIMIT + 20):
+        content = str(number).encode()
+        if number % 2:
+            with images.intake(hashlib.sha256(content).hexdigest(), 100) as intake:
+                intake.write(0, content)
+        else:
+            images.add([content])
+    kept = {one.sha256 for one in images.holdings()}
+    assert len(kept) == HOLDINGS_LIMIT
+    assert needed < kept
+    assert hashlib.sha256(str(HOLDINGS_LIMIT + 19).encode()).hexdigest() in kept
 
 
 def test_two_that_come_at_once_do_not_overrun_the_quota_together(directory: Path) -> None:
