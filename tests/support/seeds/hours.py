@@ -11,13 +11,18 @@ from gateway.model import Window
 
 
 def open_until(window: Window, moment: datetime, *, but_s: float = 0.0) -> bool:
-    """Whether the window is open at `moment`, and stays so for more than `but_s`."""
+    """Whether the window is open at `moment`, and stays so for more than `but_s`; where one opening follows another
+    without a pause, they are one."""
     zone = ZoneInfo(window.timezone)
     today = moment.astimezone(zone).date()
-    for day in (today - timedelta(days=1), today):
+    since = until = None
+    for day in (today + timedelta(days=number) for number in range(-2, 3)):
         if day.weekday() not in window.days or day in window.exceptions:
             continue
         start = datetime.combine(day, window.start, tzinfo=zone).astimezone(UTC)
-        if start <= moment < start + timedelta(seconds=window.duration_s - but_s):
+        if until is None or start > until:
+            since = start
+        until = start + timedelta(seconds=window.duration_s)
+        if since is not None and since <= moment < until - timedelta(seconds=but_s):
             return True
     return False

@@ -43,6 +43,8 @@ LAST_EXCHANGE_S = 25.0
 """The longest that a block may be on its way when its hour is over: three attempts of 2 s, and octets at 1200 baud."""
 EXPIRES_WITHIN_S = 150.0
 """The conductor's longest sleep, twice, and pauses after a full disk."""
+NOTICED_WITHIN_S = 3.0
+"""The conductor looks once a second, and each line has a time of its own."""
 ACTIVATION_MARGIN_S = 60.0
 _ACTIVATED = frozenset({
     Code.T_UNKNOWN, Code.T_ACTIVATE, Code.T_VERSION, Code.T_IDENTITY, Code.T_HEALTH, Code.E_NOT_FOUND,
@@ -288,7 +290,11 @@ class Witness:
                 soaked or self._clock_was_set_lately(), f"{name} begins before the canaries have soaked"
             )
         since_s = self._too_many_s.get(campaign.id)
-        late = since_s is not None and self._world.now_s > since_s + 1.0 and campaign.id not in self._borne
+        late = (
+            since_s is not None
+            and self._world.now_s > since_s + NOTICED_WITHIN_S
+            and campaign.id not in self._borne
+        )
         self._expect(not late, f"{name} begins although more than {campaign.max_failures} failed")
 
     def _groups_before(self, campaign: Campaign, job: Job) -> tuple[str, ...]:
