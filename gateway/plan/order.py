@@ -32,6 +32,7 @@ def turn(campaign: Campaign, jobs: Sequence[Standing], now: datetime, *, clock_t
     """Whose turn it is in `campaign`, whose `jobs` are given in their order."""
     failed = sum(job.state is JobState.FAILED for job in jobs)
     fresh = failed - campaign.failures_accepted
+    over = campaign.max_failures is not None and fresh > campaign.max_failures
     released = 0
     for number, size in enumerate(groups(campaign, len(jobs))):
         before = jobs[:released]
@@ -39,10 +40,12 @@ def turn(campaign: Campaign, jobs: Sequence[Standing], now: datetime, *, clock_t
             break
         if number == 1 and campaign.canary:
             held = _after_canaries(campaign, before, fresh, now, clock_trusted=clock_trusted)
+            if held is not None and over:
+                break
             if held is not None:
                 return Turn(released, *held)
         released += size
-    if campaign.max_failures is not None and fresh > campaign.max_failures:
+    if over:
         message = f"{fresh} meters failed, max_failures is {campaign.max_failures}"
         return Turn(released, PausedWhy.FAILURES, message)
     return Turn(released)

@@ -92,3 +92,13 @@ def test_more_of_the_same_order_is_never_taken_back(letters, changes):
     before = whose(letters.replace("f", "u"), **changes)
     later = whose(letters.replace("f", "u").replace("t", "u"), **changes)
     assert later.released >= before.released
+
+
+def test_too_many_failures_hold_whatever_becomes_of_the_clock():
+    """The soak was over when another one failed; a clock that is no longer trusted does not let the rest go on."""
+    found = whose(
+        "ufqq", canary=2, canary_soak_s=60.0, max_failures=0, failures_accepted=0, clock_trusted=False
+    )
+    assert (found.released, found.paused) == (2, PausedWhy.FAILURES)
+    found = whose("ufqq", canary=1, canary_soak_s=60.0, max_failures=0, clock_trusted=False)
+    assert (found.released, found.paused) == (1, PausedWhy.FAILURES)
