@@ -8,6 +8,7 @@ schema, and what is made of it is brought up to date like any older state.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,9 @@ def exported(state_dir: Path, *, shown: Callable[[str], str]) -> Document:
             document["tables"] = {name: _table(database, name) for name in _tables(database)}
     for campaign in document["tables"]["campaigns"]:
         campaign["url"] = shown(campaign["url"])
+    for errand in document["tables"]["errands"]:
+        args = json.loads(errand["args"])
+        errand["args"] = json.dumps({**args, "url": shown(args["url"])} if "url" in args else args)
     # Read after the database, hence not behind it; a daemon that goes on is met by the step at the import.
     for name in (COUNTERS, FLOORS):
         document[name] = SecondFile(state_dir, name).read() or {}

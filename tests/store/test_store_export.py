@@ -13,9 +13,10 @@ from support.disk_watch import recorded
 from support.old_state import DB, as_version_1
 
 from gateway.errors import Code, NewerSchemaError, SchemaError, StateError, StoreError
-from gateway.model import CampaignState, Hold, JobState, Machine, MeterKeys, TransferRecord, Window
+from gateway.model import CampaignState, Errand, Hold, JobState, Machine, MeterKeys, TransferRecord, Window
 from gateway.simulator.clock import VirtualClock
 from gateway.store.binding import COUNTER_STEP
+from gateway.store.commands import SUPPLIER_ERRANDS
 from gateway.store.export import exported, imported, needed_images
 from gateway.supply.source import shown
 
@@ -51,6 +52,9 @@ def lived(directory, clock):
     store.begin_hold(Hold("rs485-1", clock.now() + timedelta(hours=1), "uid 0"))
     window = Window("night", frozenset({0}), clock.now().time(), 3600.0, "UTC", cutoff_s=0.0, drain_s=0.0)
     store.set_window(command(clock, "window.set"), window)
+    fetch = command(clock, "image.fetch")
+    args = {"sha256": "0" * 64, "url": f"{URL}?signature=s3cr3t"}
+    store.add_errand(fetch, Errand(fetch.cmd_id, fetch.verb, SUPPLIER_ERRANDS, "", args))
     store.close()
     return directory
 
