@@ -26,8 +26,9 @@ from gateway.store.documents import is_late, time_text, window_document, window_
 from gateway.store.holds import Holds
 from gateway.store.rows import insert
 
-_MEASURED_JOBS = 200
-"""So many of the newest transfers tell how fast lines are."""
+_MEASURED_JOBS = 5000
+_MEASURED_OF_PORT = 50
+"""So many of the newest transfers tell how fast lines are, in all and of each."""
 
 _CONDUCTED = (CampaignState.READY, CampaignState.RUNNING, CampaignState.PAUSED)
 _EXPIRES = WAITS_FOR_IMAGE.union(_CONDUCTED)
@@ -116,8 +117,11 @@ class Conducting(Holds):
         """Octets of image a second that each port took in the newest transfers, as far as there were any."""
         rows = self._rows(
             "SELECT port, sum(bytes_sent) / sum(transfer_s) AS pace FROM"
-            " (SELECT * FROM jobs WHERE transfer_s > 0 ORDER BY number DESC LIMIT ?) GROUP BY port",
+            " (SELECT port, bytes_sent, transfer_s, row_number() OVER (PARTITION BY port ORDER BY number DESC) AS nth"
+            " FROM (SELECT * FROM jobs WHERE transfer_s > 0 ORDER BY number DESC LIMIT ?))"
+            " WHERE nth <= ? GROUP BY port",
             _MEASURED_JOBS,
+            _MEASURED_OF_PORT,
         )
         return {row["port"]: row["pace"] for row in rows}
 

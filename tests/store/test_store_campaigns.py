@@ -410,3 +410,17 @@ def test_the_newest_campaigns_are_listed_oldest_of_them_first(store, clock):
     for number in range(5):
         submit(store, clock, f"MTR{number}", id=f"fw-{number}")
     assert [order.id for order in store.campaigns(3)] == ["fw-2", "fw-3", "fw-4"]
+
+
+# -- how fast lines are ---------------------------------------------------------------------------------------
+
+
+def test_each_line_has_a_pace_however_many_meters_others_have(store, clock):
+    """A campaign whose meters are listed line by line: the jobs of the first line are the oldest."""
+    order = campaign(clock, *(f"MTR{number}" for number in range(301)))
+    jobs = [replace(job, port="bus1" if job.place else "bus0") for job in jobs_of(order)]
+    store.submit_campaign(command(clock), order, jobs)
+    for job in jobs:
+        rate = 2 if job.place else 1
+        move(store, job.meter_id, JobState.TRANSFERRING, bytes_sent=1000 * rate, transfer_s=10.0)
+    assert store.paces() == {"bus0": 100.0, "bus1": 200.0}
