@@ -333,6 +333,13 @@ class StoreError(GatewayError):
     code = Code.F_DISK
 
 
+class StateInUseError(StoreError):
+    """Another process has the state directory: two would use the same counters."""
+
+    code = Code.E_BUSY
+    own_advice = "Stop the daemon that runs with this state first: systemctl stop meter-gateway."
+
+
 class NewerSchemaError(StoreError):
     """A newer program wrote this state, and this one does not know how to read it: nothing was touched."""
 

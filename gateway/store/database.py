@@ -22,7 +22,7 @@ from typing import Any
 from gateway.board import Board
 from gateway.clock import Clock
 from gateway.durable import make_directory, sync_directory
-from gateway.errors import NewerSchemaError, StoreError
+from gateway.errors import NewerSchemaError, StateInUseError, StoreError
 from gateway.store.rows import insert, moment_text
 
 log = logging.getLogger(__name__)
@@ -286,5 +286,5 @@ def locked(state_dir: Path) -> int:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise StoreError(f"{state_dir} is in use by another meter-gateway") from error
+        raise StateInUseError(f"{state_dir} is in use by another meter-gateway") from error
     return descriptor

@@ -126,6 +126,7 @@ def test_a_copied_card_ciphers_with_nobody_until_an_operator_adopts_it(gateway, 
     assert (status, "E_MACHINE" in err, "state adopt" in err) == (1, True, True), err
     status, _, err = type_in("state", "adopt")
     assert (status, "in use by another meter-gateway" in err) == (1, True)
+    assert ("E_BUSY" in err, "systemctl stop meter-gateway" in err) == (True, True)
     assert gateway.stop() == 0
     status, out, _ = type_in("state", "adopt")
     assert (status, out) == (0, "the state belongs to this machine: 1 counters were raised by 65536\n")
