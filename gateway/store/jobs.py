@@ -185,11 +185,12 @@ class Jobs(Commands):
     def _write_job(self, database: sqlite3.Connection, stored: Job, job: Job, *, who: str = GATEWAY) -> Job:
         """Write row and record, tell what is worth telling."""
         now = self._clock.now()
-        left_queue = job.state is not JobState.QUEUED
+        # Whoever works on one says when it began; from the queue straight to its end it never did.
+        begins = job.state is not JobState.QUEUED and job.state not in TERMINAL_JOB
         job = replace(
             job,
             rev=stored.rev + 1,
-            started_at=job.started_at or (now if left_queue else None),
+            started_at=job.started_at or (now if begins else None),
             finished_at=(job.finished_at or now) if job.state in TERMINAL_JOB else None,
         )
         number = self._number(job)

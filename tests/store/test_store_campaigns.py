@@ -273,6 +273,7 @@ def test_jobs_at_rest_are_cancelled_at_once(store, clock):
     assert store.job_counts("fw-1") == {JobState.CANCELLED: 2}
     assert store.reply_of(asked.cmd_id).data["state"] == "cancelled"
     assert {event["who"] for event in store.events() if event["state"] == "cancelled"} == {"uid 0 (pid 1)"}
+    assert [bool(job.started_at) for job in store.jobs("fw-1")] == [False, True], "the first never began"
 
 
 def test_a_cancel_just_when_its_meters_are_no_longer_configured_is_what_they_end_with(
