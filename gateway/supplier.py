@@ -44,7 +44,8 @@ from gateway.supply.budget import ATTEMPTS, LONGEST_S, overspent, pause_s
 from gateway.supply.fetch import fetch as fetch_over_http
 from gateway.supply.images import ImageStore
 from gateway.supply.manifest import block_digests
-from gateway.supply.source import Source, Wanted, Watch, scheme_of, shown
+from gateway.supply.source import Source, Wanted, Watch, scheme_of
+from gateway.urls import shown
 
 _IDLE_S = 5.0
 """How often the Store is asked without a bell; the pauses between attempts are as coarse as this."""

@@ -23,7 +23,6 @@ from gateway.store import Store, export
 from gateway.store.binding import COUNTER_STEP
 from gateway.store.documents import Document
 from gateway.supply.images import ImageStore
-from gateway.supply.source import shown
 
 _STATE = "state.json"
 _IMAGES = "images/"
@@ -37,7 +36,7 @@ def write(config: Config, file: Path) -> Document:
         with partial.open("wb") as target:
             os.fchmod(target.fileno(), 0o600)
             with as_owner_of(state_dir):
-                document = {"gateway": _base(config), **export.exported(state_dir, shown=shown)}
+                document = {"gateway": _base(config), **export.exported(state_dir)}
                 missing = _pack(target, document, state_dir / "images")
             os.fsync(target.fileno())
         partial.replace(file)

@@ -12,6 +12,7 @@ from gateway.config.table import Mistakes, Table, annotate
 from gateway.config.tls_files import TLS_FILES, read_file, read_tls_files
 from gateway.errors import ConfigError
 from gateway.model import MqttSettings
+from gateway.urls import is_loopback
 
 PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105 (its name)
 """A credential of this name is the broker's password where there is a username and no password_file."""
@@ -25,7 +26,7 @@ def read_mqtt(table: Table) -> MqttSettings:
     parts = urlsplit(url)
     if parts.scheme == "mqtt":
         table.refuse("url is mqtt://, which goes without TLS", *TLS_FILES)
-        if not v.is_loopback(parts.hostname) and not plaintext:
+        if not is_loopback(parts.hostname) and not plaintext:
             table.wrong(
                 "url", '"mqtts://...", for only loopback goes without TLS unless allow_plaintext = true'
             )

@@ -309,13 +309,3 @@ def list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
         return tuple(kind.read(entry) for entry in _instance(value, list))
 
     return Kind(f"a list, each entry {kind.expected}", read)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether `host` is this machine by name or number, without asking a name server."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False

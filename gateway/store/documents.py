@@ -29,6 +29,7 @@ from gateway.model import (
     Tuning,
     Window,
 )
+from gateway.urls import shown
 
 Document = dict[str, Any]
 
@@ -92,8 +93,7 @@ def campaign_document(campaign: Campaign, counts: Mapping[JobState, int], *, ts:
         "image": {
             "sha256": campaign.sha256,
             "size": campaign.image_size,
-            # The query of a pre-signed URL is a password.
-            "url": campaign.url.partition("?")[0].partition("#")[0],
+            "url": shown(campaign.url),
             "manifest": campaign.manifest or None,
             "signed_by": list(campaign.signed_by),
         },

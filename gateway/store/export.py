@@ -28,6 +28,7 @@ from gateway.store.documents import Document
 from gateway.store.floors import NAME as FLOORS
 from gateway.store.rows import insert
 from gateway.store.second_file import SecondFile
+from gateway.urls import shown
 
 VERSION = 1
 _NOT_CARRIED = frozenset({"meta"})
@@ -46,8 +47,8 @@ class Imported:
     """Digests of images that open campaigns want and that are not here."""
 
 
-def exported(state_dir: Path, *, shown: Callable[[str], str]) -> Document:
-    """The state as of this moment, as JSON. `shown`: a URL without what is secret in it. Raises StoreError,
+def exported(state_dir: Path) -> Document:
+    """The state as of this moment, as JSON. Raises StoreError,
     NewerSchemaError."""
     path = state_dir / FILE_NAME
     if not path.exists():

@@ -22,8 +22,9 @@ from gateway.supply.download import Access, Download, Patience
 from gateway.supply.finish import finish
 from gateway.supply.images import ImageStore
 from gateway.supply.intake import Intake
-from gateway.supply.source import Wanted, Watch, check_url, is_loopback, shown
+from gateway.supply.source import Wanted, Watch, check_url
 from gateway.tls import client_context
+from gateway.urls import is_loopback, shown
 
 _SYNC_EVERY_S = 10.0
 """What a power cut may cost."""
@@ -183,7 +184,7 @@ def _ended(intake: Intake, body: Body, place: int, host: str) -> bool:
 def _access(url: str, settings: FirmwareSettings) -> Access:
     """The files are read each time anew: a renewed certificate counts from the next attempt on. Raises NetError."""
     parts = urlsplit(url)
-    proxy = "" if is_loopback(parts.hostname or "") else settings.proxy
+    proxy = "" if is_loopback(parts.hostname) else settings.proxy
     if parts.scheme != "https":
         return Access(None, proxy)
     try:

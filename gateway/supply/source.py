@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from gateway.errors import PolicyError
 from gateway.model import FirmwareSettings, Image
 from gateway.supply.images import ImageStore
+from gateway.urls import is_loopback, shown
 
 # Two parsers must not read two hosts out of one text; a credential must not stand in one.
 _UNCLEAR = re.compile(r"[^\x21-\x7e]|[\\@]")
@@ -63,16 +63,10 @@ def scheme_of(url: str) -> str:
     return url.partition(":")[0].lower() if ":" in url else ""
 
 
-def shown(url: str) -> str:
-    """A URL as it may be told: without credentials and query, which is a password where it is pre-signed."""
-    bare = re.split(r"[?#]", url, maxsplit=1)[0]
-    return re.sub(r"//.*@", "//", bare)
-
-
 def check_url(url: str, settings: FirmwareSettings) -> None:
     """Raises PolicyError unless [firmware] allows to fetch from `url`."""
     parts = _split(url)
-    loopback = is_loopback(parts.hostname or "")
+    loopback = is_loopback(parts.hostname)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise PolicyError(
             f"{shown(url)!r} is not a URL that images come from: expected https://host/path or {MQTT_URL}"
@@ -83,14 +77,6 @@ def check_url(url: str, settings: FirmwareSettings) -> None:
     if not (parts.hostname in allowed if allowed else loopback):
         expected = ", ".join(sorted(allowed)) or "loopback only"
         raise PolicyError(f"images do not come from {parts.hostname}: allow_hosts has {expected}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name or number, without asking a name server."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _split(url: str) -> SplitResult:

@@ -27,7 +27,6 @@ from gateway.simulator import MeterSpec, What
 from gateway.store.binding import COUNTER_STEP
 from gateway.store.counters import key_name
 from gateway.store.export import exported, imported
-from gateway.supply.source import shown
 
 SPEC = ciphered(block_size=512)
 OPENS_S, LASTS_S = 120.0, 180.0
@@ -306,7 +305,7 @@ def test_an_upgrade_in_mid_campaign_goes_on_at_the_very_block(disk):
 
 def replaced(world, disk, *, image=True):
     """Another gateway in its place, from what was exported while it ran."""
-    document = json.loads(json.dumps(exported(disk / "state", shown=shown)))
+    document = json.loads(json.dumps(exported(disk / "state")))
     (disk / "new").mkdir()
     if image:
         shutil.copytree(disk / "state/images", disk / "new/images")
@@ -323,7 +322,7 @@ def replaced(world, disk, *, image=True):
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "when the old one went on for some time"])
 def test_a_gateway_is_replaced_from_its_export_in_mid_campaign(disk, image, late):
     world = nights(disk)
-    document = exported(disk / "state", shown=shown)
+    document = exported(disk / "state")
     name = key_name(SPEC.keys.encryption_key, SYSTEM_TITLE)
     before = world.store._counters[name]
     if late:
@@ -341,7 +340,7 @@ def test_a_gateway_is_replaced_from_its_export_in_mid_campaign(disk, image, late
 def test_an_export_that_is_older_than_what_the_gateway_did_does_nothing_twice(disk):
     """It was updated since; the next gateway looks at the meter before it does anything."""
     world = nights(disk)
-    document = json.loads(json.dumps(exported(disk / "state", shown=shown)))
+    document = json.loads(json.dumps(exported(disk / "state")))
     ends_well(world)
     (disk / "new").mkdir()
     shutil.copytree(disk / "state/images", disk / "new/images")

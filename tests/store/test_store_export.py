@@ -18,7 +18,6 @@ from gateway.simulator.clock import VirtualClock
 from gateway.store.binding import COUNTER_STEP
 from gateway.store.commands import SUPPLIER_ERRANDS
 from gateway.store.export import exported, imported, needed_images
-from gateway.supply.source import shown
 
 OLD, NEW = Machine(board=("old",)), Machine(board=("new",))
 KEYS = MeterKeys(bytes(range(16)), bytes(range(16, 32)), password=b"sesame-open")
@@ -60,7 +59,7 @@ def lived(directory, clock):
 
 
 def carried(source, target, clock, *, bring=lambda wanted: wanted):
-    document = json.loads(json.dumps(exported(source, shown=shown)))
+    document = json.loads(json.dumps(exported(source)))
     return imported(document, target, bring=bring, now=clock.now())
 
 
@@ -152,7 +151,7 @@ def test_a_state_of_an_older_program_is_brought_up_to_date(base, clock):
     before = store.jobs("fw-1")
     store.close()
     as_version_1(base / "old")
-    document = exported(base / "old", shown=shown)
+    document = exported(base / "old")
     assert document["schema"] == 1
     imported(document, base / "new", bring=lambda wanted: wanted, now=clock.now())
     new = open_store(base / "new", clock)
@@ -167,7 +166,7 @@ def test_a_state_of_an_older_program_is_brought_up_to_date(base, clock):
 )
 def test_an_image_that_did_not_come_along_is_fetched_again(base, clock, paused, then):
     lived(base / "old", clock)
-    document = exported(base / "old", shown=shown)
+    document = exported(base / "old")
     (row,) = document["tables"]["campaigns"]
     row |= {"state": "paused" if paused else "running", **paused}
     done = imported(document, base / "new", bring=lambda _: frozenset(), now=clock.now())
@@ -182,10 +181,10 @@ def test_an_image_that_did_not_come_along_is_fetched_again(base, clock, paused, 
 
 def test_nothing_secret_leaves(base, clock):
     lived(base / "old", clock)
-    text = json.dumps(exported(base / "old", shown=shown))
+    text = json.dumps(exported(base / "old"))
     for secret in (KEYS.encryption_key.hex(), KEYS.authentication_key.hex(), "sesame", "s3cr3t"):
         assert secret not in text
-    (parked,) = exported(base / "old", shown=shown)["tables"]["parked"]
+    (parked,) = exported(base / "old")["tables"]["parked"]
     assert (parked["salt"], parked["digest"]) == ({"base64": ""}, {"base64": ""})
 
 
@@ -218,7 +217,7 @@ def test_the_export_is_of_one_moment_while_a_daemon_works(base, clock):
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        documents = [exported(base, shown=shown) for _ in range(8)]
+        documents = [exported(base) for _ in range(8)]
     finally:
         done.set()
         worker.join()
@@ -237,7 +236,7 @@ def test_the_export_is_of_one_moment_while_a_daemon_works(base, clock):
 
 
 def test_a_power_cut_during_an_import_leaves_what_was_there_or_what_came(base, clock):
-    document = exported(lived(base / "old", clock), shown=shown)
+    document = exported(lived(base / "old", clock))
     fresh = open_store(base / "state", clock)
     epoch = fresh.epoch
     fresh.close()
@@ -289,7 +288,7 @@ def without(document, table, column):
     ],
 )  # fmt: skip
 def test_what_is_no_state_of_this_program_is_refused_and_nothing_changes(base, clock, spoil, refusal, words):
-    document = spoil(exported(lived(base / "old", clock), shown=shown))
+    document = spoil(exported(lived(base / "old", clock)))
     with pytest.raises(refusal, match=words) as refused:
         imported(document, base / "new", bring=lambda wanted: wanted, now=clock.now())
     assert refused.value.advice
@@ -297,7 +296,7 @@ def test_what_is_no_state_of_this_program_is_refused_and_nothing_changes(base, c
 
 
 def test_a_gateway_with_orders_of_its_own_keeps_its_state(base, clock):
-    document = exported(lived(base / "old", clock), shown=shown)
+    document = exported(lived(base / "old", clock))
     before = (lived(base / "new", clock) / DB).read_bytes()
     with pytest.raises(StateError, match="1 campaigns of its own"):
         imported(document, base / "new", bring=lambda wanted: wanted, now=clock.now())
@@ -316,7 +315,7 @@ sys.stdin.read()
 
 
 def test_a_state_that_a_daemon_runs_with_is_not_replaced(base, clock):
-    document = exported(lived(base / "old", clock), shown=shown)
+    document = exported(lived(base / "old", clock))
     script = [sys.executable, "-c", HOLDS, str(base / "new")]
     with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout.readline() == "here\n"
@@ -327,4 +326,4 @@ def test_a_state_that_a_daemon_runs_with_is_not_replaced(base, clock):
 
 def test_without_a_state_there_is_nothing_to_export(base):
     with pytest.raises(StoreError, match="is not there"):
-        exported(base, shown=shown)
+        exported(base)
