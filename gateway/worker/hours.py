@@ -105,7 +105,8 @@ class Hours:
         assert campaign is not None, "a job has a campaign"
         now = self._clock.now()
         found = gate(campaign, self._store.windows(), now, clock_trusted=self._clock_trusted())
-        always = not (campaign.paused or found.why or found.activation_waits_for or found.look_at)
+        timed = campaign.window or campaign.activate_window or campaign.activate_at
+        always = not (timed or campaign.paused or found.why or found.activation_waits_for or found.look_at)
         ahead_s = NEVER_S if always else LOOK_AGAIN_S
         if found.look_at is not None:
             ahead_s = min(ahead_s, max(0.0, (found.look_at - now).total_seconds()))

@@ -233,6 +233,19 @@ def test_an_activation_waits_for_its_time(disk):
     assert 4 * 3600 <= activated < 4 * 3600 + 90
 
 
+def test_nothing_is_activated_at_a_time_that_a_lost_clock_tells(disk):
+    world = World(disk, [SimMeter(PLAIN)], image_size=16384)
+    submit(world, activation={"when": "at", "at": "2026-01-01T00:00:10Z"})
+    world.run(lambda: world.now_s > 12)
+    world.run(lambda: world.job().get("state") == "transferring")
+    world.clock_state = "unsynced"
+    world.run(lambda: world.now_s > 1800)
+    assert not worked_at(world, kinds={What.ACTIVATE})
+    world.clock_state = "synced"
+    world.run_until_told()
+    assert world.job()["state"] == "updated"
+
+
 def test_an_activation_waits_for_its_time_and_for_no_other_line(disk):
     """The campaign goes on all the while, since a line that is out has a meter of it."""
     here, there = several_meters(2)
