@@ -52,7 +52,6 @@ def _check_campaign(world: World, witness: Witness, campaign: Campaign) -> None:
 
 
 def _check_meter(fate: Fate, world: World, drawn: Drawn) -> None:
-    meter = world.meters[drawn.sim.id]
     jobs = _jobs_of(world, drawn.sim.id)
     if fate.calm and drawn.ends:
         (job,) = [job for _, job in jobs]
@@ -63,7 +62,7 @@ def _check_meter(fate: Fate, world: World, drawn: Drawn) -> None:
         assert right, f"{drawn.sim.id} ({drawn.story}) ended {found}, not {drawn.ends}: {job.message}"
     if drawn.sturdy:
         for campaign, job in jobs:
-            _check_sturdy(campaign, job, meter.history.activations)
+            _check_sturdy(campaign, job)
 
 
 def _jobs_of(world: World, meter_id: str) -> list[tuple[Campaign, Job]]:
@@ -75,10 +74,11 @@ def _jobs_of(world: World, meter_id: str) -> list[tuple[Campaign, Job]]:
     ]
 
 
-def _check_sturdy(campaign: Campaign, job: Job, activations: int) -> None:
-    """A meter without faults of its own comes out updated: whatever went wrong around it has healed."""
+def _check_sturdy(campaign: Campaign, job: Job) -> None:
+    """A meter without faults of its own comes out updated: whatever went wrong around it has healed. But activation is
+    ordered once: where its octets are lost, or the power after the decision, it stays as it was, and is told so."""
     if campaign.state in (CampaignState.CANCELLED, CampaignState.EXPIRED):
         return
-    lost_order = job.code == "T_ACTIVATE" and activations == 0
+    lost_order = job.code == "T_ACTIVATE"
     fine = job.state in (JobState.UPDATED, JobState.SKIPPED, JobState.CANCELLED)
     assert fine or lost_order, f"{job.campaign_id}/{job.meter_id} ended {job.state} {job.code}: {job.message}"
