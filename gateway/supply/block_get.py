@@ -69,9 +69,9 @@ class Get:
     def nothing_missing(self) -> bool:
         return not any(self.bitmap)
 
-    def granted(self) -> list[int]:
-        """The numbers of the blocks that may be sent now, in order, all within the image."""
-        return list(islice(self._asked(), self.credit))
+    def granted(self, most: int | None = None) -> list[int]:
+        """The numbers of the blocks that may be sent now, in order, all within the image; `most` of them."""
+        return list(islice(self._asked(), self.credit if most is None else min(self.credit, most)))
 
     def _asked(self) -> Iterator[int]:
         count = block_count(self.size, self.block)

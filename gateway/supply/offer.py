@@ -14,7 +14,8 @@ from gateway.supply.block_get import Get, block_count
 
 LARGEST_BLOCK_BYTES = 1 << 20
 _LARGEST_CREDIT_BYTES = 4 << 20
-"""So much waits for one gateway at most, whatever it asks for."""
+_LARGEST_CREDIT_BLOCKS = 4096
+"""So much waits for one gateway at most, whatever it asks for and however often."""
 _GATEWAYS_LIMIT = 10_000
 _REPEATED = 5
 """So many times in a row that a gateway lacks the same first block: nothing arrives there."""
@@ -62,10 +63,13 @@ class Offer:
         standing.blocks_total = block_count(self._size, get.block)
         standing.blocks_done = min(get.first, standing.blocks_total)
         standing.done = get.nothing_missing
-        granted = get.granted()[: max(1, _LARGEST_CREDIT_BYTES // get.block)]
+        most = min(max(1, _LARGEST_CREDIT_BYTES // get.block), _LARGEST_CREDIT_BLOCKS)
+        granted = get.granted(most)
         if granted and not standing.waiting:
             self._turns.append(gateway)
-        standing.waiting |= dict.fromkeys(granted, get.block)
+        for number in granted:
+            if number in standing.waiting or len(standing.waiting) < most:
+                standing.waiting[number] = get.block
         if standing.repeats == _REPEATED:
             return f"{gateway} asks for block {get.first} again and again: may we publish its blocks?"
         return ""

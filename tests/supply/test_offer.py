@@ -57,6 +57,13 @@ def test_each_gateway_cuts_the_image_as_its_broker_wants() -> None:
     assert offer.next_block() == ("b", 3, 50)
 
 
+def test_what_waits_is_cut_as_the_gateway_wants_it_now() -> None:
+    offer = Offer(SIZE)
+    offer.heard("a", get(b"\x80"))
+    offer.heard("a", get(b"\x80", block=50))
+    assert offer.next_block() == ("a", 0, 50)
+
+
 def test_how_far_each_one_is() -> None:
     offer = Offer(SIZE)
     offer.heard("gw", get(b"\xff", first=8))
@@ -87,6 +94,16 @@ def test_no_credit_however_large_makes_more_than_four_mib_wait() -> None:
     offer = Offer(1 << 30)
     offer.heard("gw", get(b"\xff" * 1000, size=1 << 30, block=1 << 20, credit=1 << 40))
     assert len(sent(offer)) == 4
+
+
+@pytest.mark.parametrize("block", [1, 1024, 16 * 1024])
+def test_however_often_a_gateway_asks_no_more_than_that_waits_for_it(block: int) -> None:
+    """And of tiny blocks no more than a few thousand: each costs the memory of a number, and a packet."""
+    size = 64 << 20
+    offer = Offer(size)
+    for first in range(0, 400_000, 40_000):
+        offer.heard("gw", get(b"\xff" * 5000, first=first, credit=1 << 40, size=size, block=block))
+    assert len(sent(offer)) <= min(4096, (4 << 20) // block)
 
 
 def test_no_more_gateways_than_memory_bears() -> None:
