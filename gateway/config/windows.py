@@ -16,6 +16,9 @@ from gateway.model import Window
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOCALTIME = "/etc/localtime"
 
+KNOWN_YEARS = range(1970, 3000)
+"""What is reckoned from a day of these, in any zone, is a date as well."""
+
 
 def read_windows(table: Table, *, timezone: str) -> dict[str, Window]:
     """By name. `timezone`: the gateway's; empty: the system's."""
@@ -87,11 +90,8 @@ _TIME = v.Kind('a time of day such as "22:00"', _time)
 
 def _date(value: Any) -> date:
     """TOML has dates of its own; both forms are taken."""
-    if type(value) is date:
-        return value
-    text = v.TEXT.read(value)
-    day = date.fromisoformat(text)
-    if day.isoformat() != text:
+    day = value if type(value) is date else date.fromisoformat(v.TEXT.read(value))
+    if day.year not in KNOWN_YEARS or day.isoformat() != str(value):
         raise ValueError
     return day
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.config import read_duration_s, read_window
+from gateway.config import KNOWN_YEARS, read_duration_s, read_window
 from gateway.errors import ConfigError, SchemaError, WindowError
 from gateway.model import ActivateWhen, Meter, Window
 from gateway.plan.gate import activation_needs_s, ever_opens
@@ -138,7 +139,8 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        raise SchemaError(f"{text!r}: no such time") from None
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+        if moment.year in KNOWN_YEARS:
+            return moment
+    raise SchemaError(f"{text!r}: no such time")

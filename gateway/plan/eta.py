@@ -27,6 +27,8 @@ from gateway.plan.windows import current_or_following, following, worked_through
 SETTLE_S = 120.0
 """From the last block to the new version: a meter that verifies and restarts. It is added once for each group, since
 the line has others meanwhile."""
+_LONGEST_WORK_S = 10 * 366 * 86400.0
+"""What would take longer, nobody plans; its end may be no date any more."""
 _STEADY_S = 600.0
 _STEADY_SHARE = 0.1
 _NOBODY_KNOWS = frozenset({PausedWhy.OPERATOR, PausedWhy.FAILURES, PausedWhy.CLOCK})
@@ -132,8 +134,10 @@ def _goes_on(job: Job) -> bool:
 def _through(
     campaign: Campaign, windows: Mapping[str, Window], at: datetime | None, work_s: float
 ) -> datetime | None:
-    if at is None or not campaign.window:
-        return at and at + timedelta(seconds=work_s)
+    if at is None or work_s > _LONGEST_WORK_S:
+        return None
+    if not campaign.window:
+        return at + timedelta(seconds=work_s)
     window = windows.get(campaign.window)
     return None if window is None else worked_through(window, at, work_s)
 

@@ -57,6 +57,8 @@ def test_what_is_left_out(tmp_path):
         (('"2026-12-24"', '"24.12.2026"'), "except", '"24.12.2026"', 'a date such as "2026-12-24"'),
         (('cutoff = "30min"', 'cutoff = "5h"'), "cutoff", '"5h"', "less than the duration"),
         (('"2027-06-30"', '"2026-06-30"\nvalid_from = "2026-07-01"'), "valid_until", "2026-06", "not before"),
+        (('"2026-12-24"', '"9999-12-31"'), "except", '"9999-12-31"', 'a date such as "2026-12-24"'),
+        (('"2027-06-30"', '"0001-01-01"'), "valid_until", '"0001-01-01"', "a date such as"),
         (('drain = "2min"', 'timezone = "Europe/Helsingfors"'), "timezone", "Helsingfors", "a time zone"),
     ],
 )  # fmt: skip

@@ -60,6 +60,9 @@ BAD = {
         {"targets": "all", **activation("dawn")}, "W_NONE", "window dawn lasts 3600 s, and activating MTR2 takes 7260",
     ),
     "a window that nobody knows": ({"window": "noon"}, "W_NONE", "no window noon; known: dawn, dusk, minute,"),
+    "a time beyond all calendars": (
+        {"not_after": "9999-12-31T23:59:59Z"}, "E_SCHEMA", "'9999-12-31T23:59:59Z': no such time",
+    ),
     "targets that match nothing": ({"targets": {"profile": "x4"}}, "E_NOT_FOUND", "no meter of profile x4"),
 }  # fmt: skip
 
@@ -101,6 +104,7 @@ def test_windows_that_go_together(desk, change):
         ({"days": []}, "late.days: found [], expected at least one day"),
         ({"cutoff": "2h"}, 'late.cutoff: found "2h", expected less than the duration'),
         ({"valid_from": "2026-02-02", "valid_until": "2026-02-01"}, "late.valid_until"),
+        ({"valid_from": "9999-12-31"}, "late.valid_from: found \"9999-12-31\""),
     ],
 )  # fmt: skip
 def test_a_window_that_cannot_be_is_not_set(desk, change, message):

@@ -95,6 +95,7 @@ def test_canaries_that_have_ended_soak_from_their_end():
         (order(paused=PausedWhy.FAILURES), PACES),
         (order(paused=PausedWhy.CLOCK), PACES),
         (order(window="gone"), PACES),
+        (order(image_size=2**29), {"bus1": 1e-9}),
     ],
 )
 def test_what_nobody_knows_is_not_made_up(campaign, paces):

@@ -258,6 +258,7 @@ def test_no_time_is_given_by_a_clock_that_is_not_trusted(disk):
 BAD_ORDERS = {
     "without a time": ({"when": "meter"}, "found no 'at'"),
     "too soon": ({"when": "meter", "at": "2026-01-01T00:05:00Z"}, "less than 10 min ahead"),
+    "beyond what its zone can say": ({"when": "meter", "at": "9999-12-31T23:59:59Z"}, "no such time"),
     "with a window": ({"when": "meter", "at": AT, "window": "night"}, 'expected none for when = "meter"'),
 }
 
