@@ -17,8 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from gateway.errors import SignatureError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _TIMEOUT_S = 20.0
 """Of one run; 10 ms on a PC."""
@@ -88,22 +92,32 @@ def _check_digests(printed: str) -> None:
 
 def _signers(pem: bytes) -> Iterator[CmsSigner]:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    blocks = _CERTIFICATE.findall(pem)
+    if not blocks:
+        raise SignatureError("the CMS signature names no signer with a certificate")
+    for block in blocks:
+        try:
+            yield _signer(x509.load_pem_x509_certificate(block))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise SignatureError(f"a certificate that openssl takes cannot be read here: {error}") from None
+
+
+def _signer(certificate: x509.Certificate) -> CmsSigner:
+    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    certificates = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATE.findall(pem)]
-    if not certificates:
-        raise SignatureError("the CMS signature names no signer with a certificate")
-    for certificate in certificates:
-        name = certificate.subject.rfc4514_string()
-        try:
-            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except (x509.ExtensionNotFound, ValueError):
-            usage = x509.ExtendedKeyUsage([])
-        if ExtendedKeyUsageOID.CODE_SIGNING not in usage:
-            raise SignatureError(f"the certificate of {name} is not for code signing (extended key usage)")
-        key = certificate.public_key()
-        yield CmsSigner(name, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    name = certificate.subject.rfc4514_string()
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        usage = x509.ExtendedKeyUsage([])
+    if ExtendedKeyUsageOID.CODE_SIGNING not in usage:
+        raise SignatureError(f"the certificate of {name} is not for code signing (extended key usage)")
+    key = certificate.public_key()
+    return CmsSigner(name, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 @contextmanager

@@ -232,6 +232,26 @@ def test_what_is_no_cms_does_not(pki, made):
         names(pki, made)
 
 
+def test_a_key_that_openssl_knows_and_the_other_library_does_not_is_no_reason_to_fall_over(pki, tmp_path):
+    """X9.62 prime239v1: strong enough for openssl, and unknown to the library that certificates are read with."""
+    issuer, issuer_key = pki["issuing"].files()
+    (tmp_path / "ext").write_text("extendedKeyUsage=codeSigning\n")
+    commands = (
+        "openssl ecparam -name prime239v1 -genkey -noout -out odd.key",
+        "openssl req -new -key odd.key -subj /CN=odd -out odd.csr",
+        f"openssl x509 -req -in odd.csr -CA {issuer} -CAkey {issuer_key} -set_serial 7 -extfile ext -out odd.pem",
+        (
+            f"openssl cms -sign -binary -in content -signer odd.pem -inkey odd.key -certfile {issuer}"
+            " -outform DER -out odd.cms"
+        ),
+    )
+    (tmp_path / "content").write_bytes(CONTENT)
+    for command in commands:
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    with pytest.raises(SignatureError, match="cannot be read"):
+        names(pki, (tmp_path / "odd.cms").read_bytes(), at=datetime.now(UTC) + timedelta(minutes=1))
+
+
 def test_certificates_without_a_signature_do_not(pki):
     certificate, _ = pki["firmware"].files()
     command = ["openssl", "crl2pkcs7", "-nocrl", "-certfile", certificate, "-outform", "DER"]
