@@ -17,7 +17,7 @@ from gateway.cli.root import Desk, shared_options
 from gateway.cli.signing import ManifestFile, manifest_option
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
-from gateway.cli.windows import expected_end, moment, state_of, waits_for
+from gateway.cli.windows import moment, state_of, waits_for
 from gateway.model import ActivateWhen
 
 _ID_LIMIT = 64
@@ -166,7 +166,6 @@ def _campaign_text(one: Document, jobs: list[Document]) -> str:
     facts = [
         ("campaign", one["campaign_id"]),
         ("state", campaign_sentence(one)),
-        ("expected end", expected_end(one)),
         ("meters", counts(one["counts"])),
         ("image", f"{one['image']['sha256']} ({one['image']['size'] or '?'} bytes)"),
         ("from", one["image"]["url"] or "stored here"),
