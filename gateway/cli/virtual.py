@@ -13,7 +13,10 @@ from gateway.simulator import MeterSpec, several
 from gateway.wire.hdlc import Address
 
 SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
-PROFILE: Mapping[str, object] = {"after_initiate": "1s", "reconnect_after": "5s", "activate_timeout": "1min"}
+PROFILE: Mapping[str, object] = {
+    "after_initiate": "1s", "reconnect_after": "5s", "activate_timeout": "1min",
+    "activation_schedule": MeterSpec().schedule_object, "activation_timezone": MeterSpec().timezone,
+}  # fmt: skip
 """Nobody likes to wait for a virtual meter."""
 _FIRST_ADDRESS = 17
 _BROADCAST_CLIENT = 102

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from datetime import UTC, datetime
 
 import pytest
 from support.bench import FIRMWARE, Bench, an_image
@@ -15,9 +16,12 @@ from gateway.cli import main, simulated_faults, simulated_lines
 from gateway.link.port import open_port
 from gateway.model import Authentication, Framing, MeterKeys, PortKind
 from gateway.simulator import A7, Bitmap, Echo, Erasing, Faults, MeterSpec
-from gateway.wire import broadcast
+from gateway.transfer import Item
+from gateway.transfer.schedule import CLOCK_TOLERANCE_S, clock_off_s
+from gateway.wire import axdr, broadcast
 from gateway.wire.hdlc import Address
 from gateway.wire.image_transfer import DEFAULT_INSTANCE
+from gateway.worker import objects
 
 
 class Simulation:
@@ -158,6 +162,20 @@ def test_meters_that_take_broadcasts_take_what_a_gateway_sends_with_the_written_
     for bench in benches:
         assert bench.connect().associate().missing(image) == []
         bench.disconnect()
+    line.close()
+
+
+def test_meters_can_be_given_a_time_with_the_written_configuration(simulation):
+    """They have the schedule that their profile names, and their clocks show the time of its zone."""
+    known = config.load(simulation("--tcp", "0").directory / "gateway.toml")
+    (meter,) = known.meters
+    line = open_port(known.ports[0])
+    bench = Bench(line, as_bench(meter, known.keys[meter.id]), framing=Framing.WRAPPER, timeout_s=10.0)
+    bench.connect().associate()
+    assert bench.get(objects.attribute_of(Item.SCHEDULE, meter.profile, "")) == (), "and nothing is armed"
+    shown = axdr.octet_string(bench.get(objects.attribute_of(Item.CLOCK, meter.profile, "")))
+    off_s = clock_off_s(objects.as_wall(shown), datetime.now(UTC), meter.profile.activation_timezone)
+    assert abs(off_s) < CLOCK_TOLERANCE_S
     line.close()
 
 
