@@ -28,7 +28,7 @@ export PIP_RETRIES ?= 10
 export PIP_DEFAULT_TIMEOUT ?= 60
 
 # Tests that wait for real lines and brokers leave the cores to others.
-SIDE_BY_SIDE ?= --numprocesses=4 --dist=loadscope
+SIDE_BY_SIDE ?= --numprocesses=6 --dist=loadscope
 
 VENV := .venv
 BIN := $(VENV)/bin
