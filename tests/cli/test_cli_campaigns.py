@@ -169,9 +169,6 @@ BAD_ORDERS = {
     "no such window": (("--window", "night"), "W_NONE: args.window: no window night; known: always, later"),
     "no window for the activation": (("--activate", "window:dawn"), "W_NONE"),
     "over before it began": (("--not-after", "2020-01-01T00:00:00Z"), "E_SCHEMA: args.not_after"),
-    "by a schedule that no meter has": (
-        ("--activate", "meter:2099-01-01T00:00:00Z"), "E_SCHEMA: args.activation.when: found MTR0009",
-    ),
     "soak without a canary": (("--soak", "24h"), "E_SCHEMA: args.canary_soak"),
     "activation after its end": (
         ("--activate", "at:2099-01-02T00:00:00Z", "--not-after", "2099-01-01T00:00:00Z"), "E_SCHEMA",
