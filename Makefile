@@ -18,6 +18,7 @@
 #                  /var/cache/meter-gateway-test (1.2 GB), and says NOT TESTED where containers cannot be run
 #   make test-package-arm64
 #                  the same package installed and an update run on an emulated arm64; as root, a quarter of an hour
+#   make docs      write the pages of docs/ that are made from the code
 #   make format    put the code in order
 #   make clean     remove what was made here
 
@@ -35,7 +36,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage simulate bench endurance deb test-package test-package-arm64 format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage simulate bench endurance deb test-package test-package-arm64 docs format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: style test-newest
@@ -95,6 +96,9 @@ test-package:
 
 test-package-arm64: venv
 	$(BIN)/python tests/package/arm64.py
+
+docs: venv
+	$(BIN)/python -m docs.tools
 
 format: venv
 	$(BIN)/ruff check --fix
