@@ -20,7 +20,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
          states.py   which state leads to which                             durable.py files that outlast a power cut
          signing/    PURE: DSSE envelopes, keys                             strict_json.py JSON from outside
          identifiers.py image identifiers as people write them              tls.py    whom we believe, who we are
-         urls.py    URLs as they may be told, loopback
+         urls.py    URLs as they may be told, loopback                  words.py   moments and durations in words
 
 The way of one command, down: MQTT message -> uplink -> control (schema, id, expiry) -> one Store transaction (campaign,
 jobs, the "accepted" reply) -> PUBACK -> bell -> supplier fetches the image -> bell -> Worker.step() takes the job ->

@@ -17,8 +17,8 @@ from gateway.cli.root import Desk, shared_options
 from gateway.cli.signing import ManifestFile, manifest_option
 from gateway.cli.text import counts, duration, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
-from gateway.cli.windows import moment, state_of, waits_for
 from gateway.model import ActivateWhen
+from gateway.words import moment, state_of, waits_for
 
 _ID_LIMIT = 64
 

@@ -17,8 +17,8 @@ from gateway.cli.root import Desk, InterruptedWatchError, shared_options
 from gateway.cli.serve import serve
 from gateway.cli.signing import ManifestFile, keygen, manifest_option, sign
 from gateway.cli.text import safe, say_json, table
-from gateway.cli.windows import moment
 from gateway.errors import GatewayError, NotFoundError
+from gateway.words import moment
 
 _SHOWN_DIGITS = 12
 """Of a digest: enough to tell images apart, and to name one."""

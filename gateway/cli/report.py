@@ -15,8 +15,8 @@ import click
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, differences, duration, safe, say_json, table
-from gateway.cli.windows import expected_end, state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, JobState
+from gateway.words import expected_end, state_of, waits_for
 
 _OF_A_METER = (
     "meter", "port", "state", "code", "message", "detail", "advice", "version_before", "version_after", "started_at",

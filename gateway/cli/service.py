@@ -13,8 +13,9 @@ import click
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, say_json, table
-from gateway.cli.windows import state_of, waits_for, windows_table
+from gateway.cli.windows import windows_table
 from gateway.model import TERMINAL_CAMPAIGN
+from gateway.words import state_of, waits_for
 
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 

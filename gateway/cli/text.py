@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from gateway.words import counts, duration
+from gateway.words import printable as safe
 
-def safe(value: object) -> str:
-    """Text from outside with its control characters escaped (invariant 13)."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+__all__ = ["counts", "differences", "duration", "safe", "say_json", "table"]
 
 
 def table(rows: Sequence[Sequence[object]], *, head: Sequence[str] = (), indent: str = "") -> str:
@@ -29,26 +29,6 @@ def table(rows: Sequence[Sequence[object]], *, head: Sequence[str] = (), indent:
 def say_json(document: Mapping[str, Any]) -> None:
     """One JSON document on one line."""
     click.echo(json.dumps(document, ensure_ascii=False))
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; what is 0 is left out."""
-    whole = max(0, round(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if whole < 60:
-        return f"{whole} s"
-    if hours == 0:
-        parts = ((minutes, "min"), (whole % 60, "s"))
-    elif days == 0:
-        parts = ((hours, "h"), (minutes % 60, "min"))
-    else:
-        parts = ((days, "d"), (hours % 24, "h"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number)
-
-
-def counts(of: Mapping[str, int]) -> str:
-    """`2 updated, 1 failed`."""
-    return ", ".join(f"{count} {safe(name)}" for name, count in of.items() if count) or "none"
 
 
 def differences(health: Sequence[Mapping[str, str | None]]) -> str:

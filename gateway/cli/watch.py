@@ -17,8 +17,8 @@ import click
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, differences, duration, safe, say_json
-from gateway.cli.windows import expected_end, moment, state_of, waits_for
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
+from gateway.words import expected_end, moment, state_of, waits_for
 
 _LOOK_EVERY_S = 0.5
 _RESTART_TAKES_S = 60.0

@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from gateway.words import printable
+
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """syslog(3) levels, as systemd reads them from `<N>` at the head of a line (sd-daemon(3))."""
 
@@ -26,7 +28,7 @@ class LineFormatter(logging.Formatter):
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        message = escaped(record.getMessage())
+        message = printable(record.getMessage())
         lines = super().format(logging.makeLogRecord({**record.__dict__, "msg": message, "args": None}))
         if not self._journal:
             return lines
@@ -85,8 +87,3 @@ def _journal() -> Callable[..., object] | None:
 
 def _priority(record: logging.LogRecord) -> int:
     return _PRIORITY.get(record.levelno, 6)
-
-
-def escaped(text: str) -> str:
-    """Text with its control characters as Python would write them (invariant 13)."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

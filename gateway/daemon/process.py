@@ -53,6 +53,7 @@ from gateway.uplink.uplink import Uplink
 from gateway.wire.hdlc import LARGEST_WINDOW
 from gateway.wire.mode_e import SIGN_ON_BAUD
 from gateway.wire.tuning import LONGEST_WAIT_S
+from gateway.words import printable
 from gateway.worker import Worker
 
 CLOCK_EVERY_S = 30.0
@@ -468,5 +469,5 @@ def run(config_file: Path | None, *, verbose: bool = False) -> int:
         notify.tell(f"STATUS=the configuration has mistakes: {reloads.first_mistake(error)}")
         raise
     except GatewayError as error:
-        notify.tell(f"STATUS={error.code}: {logs.escaped(error.message)}")
+        notify.tell(f"STATUS={error.code}: {printable(error.message)}")
         raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.daemon.logs import escaped
 from gateway.errors import ConfigError
 from gateway.model import Errand, Reply, ReplyStatus
 from gateway.store.commands import failed
+from gateway.words import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +44,4 @@ def refused(error: ConfigError, errand: Errand | None) -> Reload:
 def first_mistake(error: ConfigError) -> str:
     """One line that says how many more there are."""
     first, *others = error.mistakes
-    return escaped(first) + (f" (and {len(others)} more mistakes)" if others else "")
+    return printable(first) + (f" (and {len(others)} more mistakes)" if others else "")
