@@ -71,6 +71,7 @@ _COMMANDS = {
     "campaign": "gateway.cli.campaigns:campaign",
     "update": "gateway.cli.campaigns:update",
     "window": "gateway.cli.windows:window",
+    "events": "gateway.cli.events:events",
     "state": "gateway.cli.state:state",
     "simulate": "gateway.cli.simulate:simulate",
     "demo": "gateway.cli.demo:demo",

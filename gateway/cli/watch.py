@@ -56,7 +56,7 @@ def watch_campaign(desk: Desk, campaign_id: str) -> int:
 
 
 def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Document]]:
-    with contextlib.closing(_Looks(desk)) as looks:
+    with contextlib.closing(Looks(desk)) as looks:
         while True:
             campaign, jobs = looks.at(campaign_id)
             view.show(campaign, jobs)
@@ -65,8 +65,8 @@ def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Do
             time.sleep(_LOOK_EVERY_S)
 
 
-class _Looks:
-    """Asks for a campaign over one connection as long as it holds, and over a new one after a restart."""
+class Looks:
+    """Asks over one connection as long as it holds, and over a new one after a restart."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -74,13 +74,18 @@ class _Looks:
         self._seen_at: float | None = None
 
     def at(self, campaign_id: str) -> tuple[Document, list[Document]]:
-        """The campaign and its jobs. Raises RefusedError, and NoDaemonError when the daemon stays away."""
+        """The campaign and its jobs. Raises as `ask`."""
+        data = self.ask("campaign.get", {"campaign_id": campaign_id})
+        return data["campaign"], data["jobs"]
+
+    def ask(self, verb: str, args: Document) -> Document:
+        """What a read answers. Raises RefusedError, and NoDaemonError when the daemon stays away."""
         while True:
             try:
                 self._client = self._client or self._desk.connect()
-                data = self._client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
+                data: Document = self._client.ask(verb, args)["data"]
                 self._seen_at = time.monotonic()
-                return data["campaign"], data["jobs"]
+                return data
             except NoDaemonError:
                 self.close()
                 if self._seen_at is None or time.monotonic() - self._seen_at > _RESTART_TAKES_S:

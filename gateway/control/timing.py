@@ -73,6 +73,15 @@ def read_window_args(args: Mapping[str, Any], *, timezone: str) -> Window:
         raise SchemaError("; ".join(error.mistakes)) from None
 
 
+def read_moment(text: str) -> datetime:
+    """The time that an argument names. Raises SchemaError."""
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+        if moment.year in KNOWN_YEARS:
+            return moment
+    raise SchemaError(f"{text!r}: no such time")
+
+
 def _check_named(activation: Mapping[str, Any], key: str, *, needed: bool) -> None:
     when = activation["when"]
     if needed and key not in activation:
@@ -137,10 +146,4 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    with suppress(ValueError, OverflowError):
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-        if moment.year in KNOWN_YEARS:
-            return moment
-    raise SchemaError(f"{text!r}: no such time")
+    return None if text is None else read_moment(text)

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.board import Board
 from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
+from gateway.control.events import page_of_events
 from gateway.control.lines import scan_args, seconds
 from gateway.control.orders import read_order
 from gateway.control.provenance import Judge
@@ -318,6 +319,9 @@ class Verbs:
         window = read_window_args(command.args, timezone=self.config.gateway.timezone)
         return self._store.set_window(command, window)
 
+    def event_list(self, command: Command, _descriptor: int | None) -> Reply:
+        return _done(command, page_of_events(self._store, command.args))
+
     def agent_reload(self, command: Command, _descriptor: int | None) -> Reply:
         """An errand for whoever owns the configuration: lines are left in order first, which takes a while."""
         reply = self._store.add_errand(
@@ -371,12 +375,13 @@ VERBS: Mapping[str, Verb] = {
         Verb("campaign.retry", Verbs.campaign_retry, changes=True),
         Verb("window.list", Verbs.window_list),
         Verb("window.set", Verbs.window_set, changes=True),
+        Verb("event.list", Verbs.event_list),
         Verb("agent.reload", Verbs.agent_reload, changes=True),
     )
 }
 
 LATER_VERBS = frozenset({
-    "meter.put", "meter.delete", "meter.read", "event.list",
+    "meter.put", "meter.delete", "meter.read",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 

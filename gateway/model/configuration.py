@@ -131,7 +131,7 @@ class TrustedKey:
 class CommandSettings:
     mqtt_verbs: tuple[str, ...] = (
         "ping", "info.get", "port.*", "meter.list", "meter.read", "meter.probe", "image.*", "campaign.*",
-        "window.list",
+        "window.list", "event.list",
     )  # fmt: skip
     signed_verbs: tuple[str, ...] = ()
     """Verbs, or patterns of them, that over MQTT must carry signatures."""

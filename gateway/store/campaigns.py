@@ -29,10 +29,9 @@ from gateway.model import (
 )
 from gateway.states import CAN_BE_CANCELLED, in_its_meters_hands
 from gateway.store.commands import no_longer
-from gateway.store.documents import campaign_document
+from gateway.store.documents import GATEWAY, campaign_document
 from gateway.store.jobs import JOBS, LONGEST_PAUSE, Jobs, job_of
 from gateway.store.rows import CAMPAIGN, insert, moment_text, update
-from gateway.store.telling import GATEWAY
 
 _AT_REST = frozenset({JobState.QUEUED, JobState.WAITING})
 _GOOD = frozenset({JobState.UPDATED, JobState.SKIPPED})

@@ -36,6 +36,9 @@ Document = dict[str, Any]
 VERSION = 1
 """Of every document, as its field `v`."""
 
+GATEWAY = "gateway"
+"""Who, in an event of the gateway itself."""
+
 
 def time_text(moment: datetime | None) -> str | None:
     """`2026-11-22T07:49:00.000Z`."""
@@ -286,6 +289,29 @@ def event_document(
         "message": message,
         "who": who,
     }
+
+
+def event_line(event: Document) -> str:
+    """An event in one line, for somebody who follows it at the cabinet, in the log or on a terminal; control characters
+    from outside are escaped (invariant 13)."""
+    match event:
+        case {"meter": str(meter), "port": str(port), "campaign_id": str(campaign_id)}:
+            who = f"{meter} on {port}, campaign {campaign_id}"
+        case {"campaign_id": str(campaign_id)}:
+            who = f"campaign {campaign_id}"
+        case {"kind": "hold", "port": str(port)}:
+            who = f"hold {port}"
+        case {"kind": kind, "meter": str(meter), "port": str(port)}:
+            who = f"{kind} {meter} on {port}"
+        case _:
+            who = " ".join(filter(None, (event["kind"], event["meter"])))
+    what = " ".join(filter(None, (event["state"], event["code"])))
+    message = event["message"]
+    by = "" if event["who"] == GATEWAY else f" (by {event['who']})"
+    text = f"{who}: {': '.join(filter(None, (what, message)))}{by}"
+    if event["state"] == JobState.FAILED and event["code"]:
+        text += f". {ADVICE[Code(event['code'])]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _outcome(code: Code | None, message: str) -> Document:

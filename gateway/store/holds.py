@@ -5,9 +5,8 @@ from __future__ import annotations
 from gateway.board import port_actor
 from gateway.model import Command, Hold, Reply, ReplyStatus
 from gateway.store.alarms import Alarms
-from gateway.store.documents import time_text
+from gateway.store.documents import GATEWAY, time_text
 from gateway.store.rows import HOLD, insert
-from gateway.store.telling import GATEWAY
 
 
 class Holds(Alarms):

@@ -12,9 +12,8 @@ from gateway.board import CONDUCTOR, SUPPLIER, port_actor
 from gateway.errors import Code, StateError
 from gateway.model import TERMINAL_JOB, CampaignState, Job, JobState, Standing, TransferRecord
 from gateway.store.commands import Commands
-from gateway.store.documents import job_document
+from gateway.store.documents import GATEWAY, job_document
 from gateway.store.rows import JOB, TRANSFER, insert, moment_text, update
-from gateway.store.telling import GATEWAY
 
 LONGEST_PAUSE = timedelta(hours=1)
 FULL_OUTBOX_WAIT = timedelta(seconds=10)

@@ -17,9 +17,8 @@ from collections.abc import Mapping
 from gateway.errors import Code, CounterSpentError, ParkedError, StateError
 from gateway.model import Command, MeterKeys, Parked, Reply, ReplyStatus
 from gateway.store.campaigns import Campaigns
-from gateway.store.documents import time_text
+from gateway.store.documents import GATEWAY, time_text
 from gateway.store.rows import PARKED, insert
-from gateway.store.telling import GATEWAY
 
 HIGHEST_SEED = 2**32 - 1 - 2**20
 """The highest counter that anybody may set: it can never be lowered again, and an operator who has to change the key

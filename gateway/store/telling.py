@@ -12,15 +12,22 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gateway.board import UPLINK, Board
 from gateway.clock import EARLIEST, Clock
-from gateway.errors import ADVICE, Code
+from gateway.errors import Code
 from gateway.model import TERMINAL_JOB, CampaignState, JobState, OutboxRow, Reply
-from gateway.store.documents import Document, encoded, event_document, reply_document
+from gateway.store.documents import (
+    GATEWAY,
+    Document,
+    encoded,
+    event_document,
+    event_line,
+    reply_document,
+)
 from gateway.store.floors import Floors
 from gateway.store.rows import Sql, insert, moment_text
 
@@ -29,9 +36,6 @@ EVENTS_KEPT = timedelta(days=90)
 
 LINES_OF_A_JOB = 40
 """In the log, until its end; one that nothing disturbs has eight."""
-
-GATEWAY = "gateway"
-"""Who, in an event of the gateway itself."""
 
 _ROW_OVERHEAD_BYTES = 64
 """What a row costs besides its topic and payload, roughly."""
@@ -115,6 +119,30 @@ class Telling(Floors):
         rows = self._rows("SELECT document FROM events WHERE seq > ? ORDER BY seq LIMIT ?", after_seq, limit)
         return [json.loads(row["document"]) for row in rows]
 
+    def event_span(self) -> tuple[int, int]:
+        """The `seq` of the oldest and of the newest event that is kept; 0 and 0 where there was none yet."""
+        row = self._row("SELECT coalesce(min(seq), 0) AS first, coalesce(max(seq), 0) AS last FROM events")
+        assert row, "an aggregate has a row"
+        return row["first"], row["last"]
+
+    def last_event_before(self, moment: datetime) -> int:
+        """The `seq` after which the events of `moment` and later stand; one below the oldest kept where all do. What
+        was written by a clock that was wrong is as old as what stands after it, and nothing later is passed over."""
+        first, last = self.event_span()
+        low, high = first, last + 1
+        while low < high:
+            middle = (low + high) // 2
+            row = self._row(
+                "SELECT seq, ts FROM events WHERE seq >= ? AND ts >= ? ORDER BY seq LIMIT 1",
+                middle,
+                moment_text(EARLIEST),
+            )
+            if row is None or row["ts"] >= moment_text(moment):
+                high = middle
+            else:
+                low = row["seq"] + 1
+        return low - 1
+
     def audit(self, kind: str, *, who: str, port: str, message: str) -> None:
         """Write down that somebody did something that leaves no other trace in the Store."""
         with self._transaction() as database:
@@ -161,7 +189,7 @@ class Telling(Floors):
         if self._base:
             self._send(database, f"{self._base}/event", document)
         if self._deserves_a_line(campaign_id, meter_id, state):
-            self._to_log.append((level, _line(document), _fields(document)))
+            self._to_log.append((level, event_line(document), _fields(document)))
 
     def _deserves_a_line(
         self, campaign_id: str | None, meter_id: str | None, state: CampaignState | JobState | None
@@ -238,26 +266,3 @@ def _fields(event: Document) -> dict[str, str]:
     """What the line can be found by in the journal."""
     named = {"METER": "meter", "PORT": "port", "CAMPAIGN": "campaign_id", "CODE": "code"}
     return {field: event[key] for field, key in named.items() if event[key]}
-
-
-def _line(event: Document) -> str:
-    """An event as one line of the log, for somebody who follows it at the cabinet; control characters from outside
-    are escaped (invariant 13)."""
-    match event:
-        case {"meter": str(meter), "port": str(port), "campaign_id": str(campaign_id)}:
-            who = f"{meter} on {port}, campaign {campaign_id}"
-        case {"campaign_id": str(campaign_id)}:
-            who = f"campaign {campaign_id}"
-        case {"kind": "hold", "port": str(port)}:
-            who = f"hold {port}"
-        case {"kind": kind, "meter": str(meter), "port": str(port)}:
-            who = f"{kind} {meter} on {port}"
-        case _:
-            who = " ".join(filter(None, (event["kind"], event["meter"])))
-    what = " ".join(filter(None, (event["state"], event["code"])))
-    message = event["message"]
-    by = "" if event["who"] == GATEWAY else f" (by {event['who']})"
-    text = f"{who}: {': '.join(filter(None, (what, message)))}{by}"
-    if event["state"] == JobState.FAILED and event["code"]:
-        text += f". {ADVICE[Code(event['code'])]}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -65,8 +65,7 @@ from gateway.simulator import (
 from gateway.simulator.clock import EPOCH
 from gateway.states import CAMPAIGN_GOES_TO, JOB_GOES_TO
 from gateway.store import Store
-from gateway.store.documents import time_text
-from gateway.store.telling import GATEWAY
+from gateway.store.documents import GATEWAY, time_text
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
 from gateway.supply.source import Wanted
