@@ -241,6 +241,10 @@ class WireError(SilentError):
     (besides its subclasses)."""
 
 
+class LongAnswerError(WireError):
+    """The meter has more to say than whoever asked takes."""
+
+
 class LinkLostError(WireError):
     """The meter has no link with us: DM, FRMR, or a closed TCP connection. Associate again and survey."""
 

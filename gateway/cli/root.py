@@ -61,6 +61,7 @@ _COMMANDS = {
     "check": "gateway.cli.service:check",
     "status": "gateway.cli.service:status",
     "meters": "gateway.cli.meters:meters",
+    "read": "gateway.cli.meters:read",
     "probe": "gateway.cli.service:probe",
     "counter": "gateway.cli.service:counter",
     "ports": "gateway.cli.ports:ports",

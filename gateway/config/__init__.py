@@ -18,14 +18,14 @@ from gateway.config.mqtt import read_broker
 from gateway.config.reload import ReloadPlan, plan_reload
 from gateway.config.sections import VERBS, build
 from gateway.config.table import Mistakes, Table
-from gateway.config.values import SOCKET_PATH, read_duration_s
+from gateway.config.values import SOCKET_PATH, read_duration_s, usual_class
 from gateway.config.windows import KNOWN_YEARS, read_window
 from gateway.errors import ConfigError
 from gateway.model import Config, GatewaySettings
 
 __all__ = [
     "DEFAULT_FILE", "KNOWN_YEARS", "VERBS", "ReloadPlan", "control_socket", "load", "plan_reload", "read_broker",
-    "read_duration_s", "read_window",
+    "read_duration_s", "read_window", "usual_class",
 ]  # fmt: skip
 
 

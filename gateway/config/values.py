@@ -174,13 +174,13 @@ def _object_attribute(value: Any) -> ObjectAttribute:
     _obis(name)
     attribute_id = integer(1, 127).read(int(_matching(r"\d{1,3}", number)))
     if not slash:
-        return ObjectAttribute(_usual_class(name), name, attribute_id, text)
+        return ObjectAttribute(usual_class(name), name, attribute_id, text)
     return ObjectAttribute(
         integer(1, 65535).read(int(_matching(r"\d{1,5}", class_id))), name, attribute_id, text
     )
 
 
-def _usual_class(name: str) -> int:
+def usual_class(name: str) -> int:
     """Of an object that is named without one (Blue Book, relation of OBIS codes to interface classes)."""
     return next((class_id for class_id, pattern in _USUAL_CLASSES if re.fullmatch(pattern, name)), 1)
 
@@ -189,6 +189,15 @@ _USUAL_CLASSES = (
     (70, r"0-\d+:96\.3\.10\.255"),  # disconnect control
     (8, r"0-\d+:1\.0\.0\.255"),  # clock
     (3, r"1-\d+:\d+\.[78]\.\d+\.255"),  # electricity: instantaneous values, time integrals
+    (7, r"1-\d+:99\.\d+\.\d+\.255|0-\d+:99\.98\.\d+\.255"),  # load profiles, event logs
+    (9, r"0-\d+:10\.0\.\d+\.255"),  # script tables
+    (15, r"0-0:40\.0\.\d+\.255"),  # associations
+    (17, r"0-0:41\.0\.0\.255"),  # SAP assignment
+    (18, r"0-\d+:44\.0\.\d+\.255"),  # image transfer
+    (22, r"0-\d+:15\.\d+\.\d+\.255"),  # single action schedules
+    (44, r"0-\d+:25\.3\.0\.255"),  # PPP setup
+    (45, r"0-\d+:25\.4\.0\.255"),  # GPRS modem setup
+    (64, r"0-0:43\.0\.\d+\.255"),  # security setup
 )
 OBJECT_ATTRIBUTE = Kind(
     'an attribute such as "0-0:96.3.10.255:2", with its class "70/0-0:96.3.10.255:2" where that is none of the usual',

@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.events import page_of_events
 from gateway.control.lines import scan_args, seconds
+from gateway.control.meters import read_args
 from gateway.control.orders import read_order
 from gateway.control.provenance import Judge
 from gateway.control.shelf import Shelf
@@ -218,14 +219,10 @@ class Verbs:
         return _done(command, {"meters": meters})
 
     def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:
-        """A parked meter is tried for whoever stands beside the gateway, and for nobody far away."""
-        with self._placing:
-            meter = self._meter_named(command)
-            parked = self._store.parked(meter.id)
-            if parked and command.reply_topic:
-                raise refusal(parked)
-            errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, command.args)
-            return self._store.add_errand(command, errand)
+        return self._go_and_see(command, command.args)
+
+    def meter_read(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._go_and_see(command, read_args(command.args))
 
     def counter_adopt(self, command: Command, _descriptor: int | None) -> Reply:
         meter = self._meter_named(command)
@@ -330,6 +327,16 @@ class Verbs:
         self._reload()
         return reply
 
+    def _go_and_see(self, command: Command, args: Mapping[str, Any]) -> Reply:
+        """A parked meter is tried for whoever stands beside the gateway, and for nobody far away."""
+        with self._placing:
+            meter = self._meter_named(command)
+            parked = self._store.parked(meter.id)
+            if parked and command.reply_topic:
+                raise refusal(parked)
+            errand = Errand(command.cmd_id, command.verb, meter.port, meter.id, args)
+            return self._store.add_errand(command, errand)
+
     def _judge(self) -> Judge:
         return Judge(self.config.firmware, self._store, self._clock.now(), self._clock_trusted())
 
@@ -359,6 +366,7 @@ VERBS: Mapping[str, Verb] = {
         Verb("port.release", Verbs.port_release, changes=True),
         Verb("port.trace", Verbs.port_trace, local=True),
         Verb("meter.list", Verbs.meter_list),
+        Verb("meter.read", Verbs.meter_read),
         Verb("meter.probe", Verbs.meter_probe),
         Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),
         Verb("image.add", Verbs.image_add, changes=True, local=True),
@@ -381,7 +389,7 @@ VERBS: Mapping[str, Verb] = {
 }
 
 LATER_VERBS = frozenset({
-    "meter.put", "meter.delete", "meter.read",
+    "meter.put", "meter.delete",
 })  # fmt: skip
 """Verbs of the contract that are refused by name."""
 

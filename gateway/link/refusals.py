@@ -12,7 +12,7 @@ from gateway.errors import (
     SecurityError,
 )
 from gateway.wire import apdu, association
-from gateway.wire.cosem import ExceptionService, ExceptionState
+from gateway.wire.cosem import ActionResult, DataAccessResult, ExceptionService, ExceptionState
 
 
 def check_accepted(answer: association.Aare) -> None:
@@ -29,8 +29,10 @@ def check_accepted(answer: association.Aare) -> None:
 
 def access(service: str, result: int) -> AccessError:
     """A data-access-result or action-result that is not success."""
+    names = ActionResult if service == "ACTION" else DataAccessResult
+    named = f", {names(result).name.lower().replace('_', '-')}" if result in set(names) else ""
     return AccessError(
-        f"{service} refused with result {result}", result=result, detail=f"{service} result {result}"
+        f"{service} refused with result {result}{named}", result=result, detail=f"{service} result {result}"
     )
 
 

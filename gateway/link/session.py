@@ -18,6 +18,7 @@ from gateway.errors import (
     AssociationError,
     DamagedAnswerError,
     GatewayError,
+    LongAnswerError,
     MeterError,
     SecurityError,
     WireError,
@@ -36,6 +37,7 @@ from gateway.model import (
     Security,
 )
 from gateway.wire import apdu, association, axdr, image_transfer, security
+from gateway.wire.reader import MAX_ELEMENTS
 from gateway.wire.tally import Tally
 from gateway.wire.tuning import Limits, Request
 
@@ -265,13 +267,18 @@ class Session:
 
     # -- services ------------------------------------------------------------------------------------------------
 
-    def get(self, attribute: apdu.Attribute) -> axdr.Data:
+    def get(self, attribute: apdu.Attribute, *, most_octets: int | None = None) -> axdr.Data:
         """The value of an attribute, by block transfer where it is long. Raises AccessError with the
-        data-access-result where the meter refuses."""
+        data-access-result where the meter refuses.
+
+        `most_octets`: of a value that may be as wide as that; LongAnswerError where it is longer. None: one of those
+        that a transfer needs."""
+        most_elements = most_octets or MAX_ELEMENTS
         invoke = self._next_invoke()
-        answer = self._request(apdu.GetRequest(invoke, attribute))
+        answer = self._request(apdu.GetRequest(invoke, attribute), most_elements=most_elements)
         if isinstance(answer, apdu.GetBlockResponse):
-            return axdr.decode(self._get_blocks(invoke, answer))
+            raw = self._get_blocks(invoke, answer, most_octets or MAX_ANSWER_OCTETS)
+            return axdr.decode(raw, most_elements=most_elements)
         if not isinstance(answer, apdu.GetResponse):
             raise self._unexpected(answer)
         if isinstance(answer.result, int):
@@ -311,16 +318,16 @@ class Session:
             raise refusals.access("ACTION", answer.result)
         return answer.data
 
-    def _get_blocks(self, invoke: apdu.Invoke, answer: apdu.GetBlockResponse) -> bytes:
+    def _get_blocks(self, invoke: apdu.Invoke, answer: apdu.GetBlockResponse, most_octets: int) -> bytes:
         raw = bytearray()
         give_up_s = self._clock.monotonic() + EXCHANGE_LIMIT_S
         while True:
             if answer.result is not None:
                 raise refusals.access("GET", answer.result)
             raw += answer.raw
-            if len(raw) > MAX_ANSWER_OCTETS:
+            if len(raw) > most_octets:
                 self.alive = False
-                raise WireError(f"an answer of more than {MAX_ANSWER_OCTETS} octets")
+                raise LongAnswerError(f"an answer of more than {most_octets} octets")
             if answer.last:
                 return bytes(raw)
             if not answer.raw or self._clock.monotonic() > give_up_s:
@@ -334,8 +341,11 @@ class Session:
                 raise WireError(f"block {following.number} of an answer, expected {answer.number + 1}")
             answer = following
 
-    def _request(self, request: _Request, *, counter: int | None = None) -> _Answer:
-        return self._decode(self._plain_exchange(apdu.encode(request), counter=counter), request.invoke)
+    def _request(
+        self, request: _Request, *, counter: int | None = None, most_elements: int = MAX_ELEMENTS
+    ) -> _Answer:
+        octets = self._plain_exchange(apdu.encode(request), counter=counter)
+        return self._decode(octets, request.invoke, most_elements)
 
     def _plain_exchange(self, plain: bytes, *, counter: int | None = None) -> bytes:
         if self._protection is None:
@@ -364,10 +374,10 @@ class Session:
             self.alive = False
             raise
 
-    def _decode(self, octets: bytes, invoke: apdu.Invoke) -> _Answer:
+    def _decode(self, octets: bytes, invoke: apdu.Invoke, most_elements: int = MAX_ELEMENTS) -> _Answer:
         """The answer to `invoke`. An exception response or an answer to something else ends the session."""
         try:
-            answer = apdu.decode(octets)
+            answer = apdu.decode(octets, most_elements=most_elements)
             if isinstance(answer, apdu.ExceptionResponse | apdu.ConfirmedServiceError):
                 raise self._exception(answer)
             if not isinstance(answer, _Answer):

@@ -60,6 +60,8 @@ class Objects:
         self._new_texts = {obis(name): text for name, text in spec.new_texts}
         self._new_version = spec.new_version
         self._classes |= dict.fromkeys(self._texts, DATA_CLASS)
+        self._others = dict(spec.values)
+        self._classes |= {other.instance: other.class_id for other in self._others}
 
     def exchange(self, texts: Mapping[str, str]) -> None:
         """From now on another meter stands here, of which these objects tell."""
@@ -80,11 +82,23 @@ class Objects:
             return self._image.get(number, now_s)
         if instance == self._schedule_object:
             return self._schedule.get(number)
+        if attribute in self._others:
+            return self._others[attribute]
+        if instance == ASSOCIATION and number == 2:
+            return self._list()
         if number == 2 and instance in self._texts:
             return axdr.octet_string(self._text(instance).encode())
         if number == 2 and instance in self._values:
             return self._values[instance](now_s)
         return DataAccessResult.OBJECT_UNDEFINED
+
+    def _list(self) -> Data:
+        """Attribute 2 of the association: every object, with the right to nothing in particular."""
+        no_rights = axdr.structure(axdr.array(), axdr.array())
+        return axdr.array(*(
+            axdr.structure(axdr.u16(class_id), axdr.unsigned(0), axdr.octet_string(instance), no_rights)
+            for instance, class_id in self._classes.items()
+        ))  # fmt: skip
 
     def _text(self, instance: bytes) -> str:
         now_new = self._image.active_version == self._new_version

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from gateway.model import Authentication, BroadcastFraming, HlsCounter, IdentifierSource, MeterKeys, Security
 from gateway.wire.action_schedule import Execution
+from gateway.wire.apdu import Attribute
+from gateway.wire.axdr import Data
 from gateway.wire.hdlc import Address
 
 PUBLIC_CLIENT = 16
@@ -24,6 +26,9 @@ class MeterSpec:
     """Other objects of class 1 and what they say, for example its model."""
     new_texts: tuple[tuple[str, str], ...] = ()
     """What they say once it runs the new version, where that is something else."""
+
+    values: tuple[tuple[Attribute, Data], ...] = ()
+    """Attributes of any other objects, for its client."""
 
     # -- who may come in, and how
     client: int = 1

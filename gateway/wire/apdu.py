@@ -29,7 +29,7 @@ from gateway.wire.cosem import (
     obis,
     obis_text,
 )
-from gateway.wire.reader import Reader
+from gateway.wire.reader import MAX_ELEMENTS, Reader
 
 __all__ = [
     "Access",
@@ -362,13 +362,13 @@ def encode(apdu: Apdu) -> bytes:
     return octets
 
 
-def decode(octets: bytes) -> Apdu:
-    """The APDU that `octets` are; WireError if they are short, too many, or no service APDU."""
+def decode(octets: bytes, *, most_elements: int = MAX_ELEMENTS) -> Apdu:
+    """The APDU that `octets` are; WireError if they are short, too many, or no service APDU, or hold more values."""
     start = 2 if octets[:2] in _BY_OCTETS else 1
     if (found := _BY_OCTETS.get(octets[:start])) is None:
         raise WireError(f"{octets[:2].hex(' ') or 'nothing'} begins no service APDU")
     kind, parts = found
-    reader = Reader(octets, start)
+    reader = Reader(octets, start, most_elements=most_elements)
     fields: dict[str, Any] = {}
     for piece, names in parts:
         if len(names) == 1:

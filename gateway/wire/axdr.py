@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple, cast
 
 from gateway.errors import WireError
-from gateway.wire.reader import Reader
+from gateway.wire.reader import MAX_ELEMENTS, Reader
 
 MAX_DEPTH = 16
 """Levels of nesting. Standard classes need six at the most (Blue Book)."""
@@ -185,9 +185,9 @@ def encode(data: Data) -> bytes:
     return bytes((data.tag,)) + _encode_contents(data)
 
 
-def decode(octets: bytes) -> Data:
-    """The one value that `octets` are; WireError if they are short, too many or not A-XDR."""
-    reader = Reader(octets)
+def decode(octets: bytes, *, most_elements: int = MAX_ELEMENTS) -> Data:
+    """The one value that `octets` are; WireError if they are short, too many or not A-XDR, or hold more values."""
+    reader = Reader(octets, most_elements=most_elements)
     data = read(reader)
     reader.finish()
     return data

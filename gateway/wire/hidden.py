@@ -38,6 +38,11 @@ _DESCRIPTOR_END = 12
 """In a request: choice 2, invoke id 1, class 2, instance 6, number 1."""
 
 
+def is_secret(attribute: apdu.Attribute) -> bool:
+    """Whether the value of this attribute is a secret."""
+    return (attribute.class_id, attribute.attribute) in _SECRET_ATTRIBUTES
+
+
 def asks_for_secret(octets: bytes, before: bool) -> bool:
     """Whether the answer to this APDU may hold a secret; `before`: whether that of the last request might. Of a
     request of which only the first segment is known, that is enough."""

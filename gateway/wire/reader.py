@@ -6,19 +6,19 @@ from __future__ import annotations
 from gateway.errors import WireError
 
 MAX_ELEMENTS = 2048
-"""List elements and values in one message, counted over all levels: no octets keep a decoder busy for 10 ms (measured
-on a PC)."""
+"""List elements and values in one message that nobody asked to be wide, counted over all levels: no octets keep a
+decoder busy for 10 ms (measured on a PC)."""
 
 
 class Reader:
     """A cursor over octets from outside. Every method raises WireError when there are too few of them."""
 
-    __slots__ = ("_end", "_left", "_octets", "position")
+    __slots__ = ("_end", "_left", "_most", "_octets", "position")
 
-    def __init__(self, octets: bytes, start: int = 0) -> None:
+    def __init__(self, octets: bytes, start: int = 0, *, most_elements: int = MAX_ELEMENTS) -> None:
         self._octets = octets
         self._end = len(octets)
-        self._left = MAX_ELEMENTS
+        self._left = self._most = most_elements
         self.position = start
 
     def take(self, count: int) -> bytes:
@@ -75,7 +75,7 @@ class Reader:
         """Count `elements` that are about to be made; WireError when they are too many for one message."""
         self._left -= elements
         if self._left < 0:
-            raise WireError(f"more than {MAX_ELEMENTS} elements in one message")
+            raise WireError(f"more than {self._most} elements in one message")
 
     def rest(self) -> bytes:
         """All that is left."""

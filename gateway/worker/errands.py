@@ -1,16 +1,17 @@
-"""What somebody waits for on this port: a probe of a meter, a scan of the line, the line itself.
+"""What somebody waits for on this port: a probe of a meter, a reading, a scan of the line, the line itself.
 
-Errands come before the next block. A probe is one step in whole; a scan is one address a step, so that the jobs of the
-line go on in between; a line that is lent is left as at a stop.
+Errands come before the next block. A probe or a reading is one step in whole; a scan is one address a step, so that the
+jobs of the line go on in between; a line that is lent is left as at a stop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gateway.board import Board
 from gateway.clock import Clock
-from gateway.errors import BusyError, GatewayError, MeterError, NotFoundError, PortError
+from gateway.errors import AccessError, BusyError, GatewayError, MeterError, NotFoundError, PortError
 from gateway.link.session import Session
 from gateway.model import Errand, Meter, PortSettings, Reply, ReplyStatus
 from gateway.store import Store
@@ -22,6 +23,7 @@ from gateway.worker.group import RunKey
 from gateway.worker.lending import Lending
 from gateway.worker.line import Line
 from gateway.worker.probe import probe
+from gateway.worker.reading import read
 from gateway.worker.scan import NOTE_S, Scan
 from gateway.worker.sessions import Sessions
 from gateway.worker.transfer_run import TransferRun
@@ -87,8 +89,12 @@ class Errands:
                     data = self._lend(errand)
                 case "port.scan":
                     return self._begin_scan(errand)
+                case "meter.read":
+                    self._refuse_while_unbroken()
+                    data = self._talk(errand, lambda session, meter: read(session, meter, errand.args))
                 case _:
-                    data = self._probe(errand)
+                    self._refuse_while_unbroken(but=errand.meter_id)
+                    data = self._talk(errand, probe)
         except GatewayError as error:
             reply = failed(errand.cmd_id, error)
         else:
@@ -155,14 +161,14 @@ class Errands:
         self._answer(scan.errand, failed(cmd_id, error) if error else done)
         return "the scan ended" + (f": {error.message}" if error else "")
 
-    # -- a probe ------------------------------------------------------------------------------------------------
+    # -- a probe, a reading -------------------------------------------------------------------------------------
 
-    def _probe(self, errand: Errand) -> dict[str, object]:
+    def _talk(self, errand: Errand, say: Callable[[Session, Meter], dict[str, Any]]) -> dict[str, Any]:
+        """What came of `say` in an association with the meter of the errand."""
         self._lending.refuse()
         meter = self._meters.get(errand.meter_id)
         if meter is None:
             raise NotFoundError(f"no meter {errand.meter_id}")
-        self._refuse_while_unbroken(but=meter.id)
         if errand.local:
             self._contact.check_machine(meter)
         else:
@@ -172,7 +178,10 @@ class Errands:
             session = self._sessions.of(meter.id)
             if session is None:
                 session = self._sessions.associate(meter)
-            data = probe(session, meter)
+            data = say(session, meter)
+        except AccessError:
+            self._sessions.used(meter.id, self._clock.monotonic())
+            raise
         except MeterError as error:
             judged = self._contact.judge(meter, session, error)
             self._line.lose(meter.id, judged)
@@ -181,7 +190,8 @@ class Errands:
                     run.view.doubt()
             raise judged from None
         self._sessions.used(meter.id, self._clock.monotonic())
-        self._store.unpark(meter.id, "a probe succeeded", who=errand.who, port=self._settings.name)
+        did = "a reading" if errand.verb == "meter.read" else "a probe"
+        self._store.unpark(meter.id, f"{did} succeeded", who=errand.who, port=self._settings.name)
         return data
 
     def _refuse_while_unbroken(self, *, but: str = "") -> None:

@@ -69,6 +69,46 @@ def test_status_as_json_is_one_document(type_in):
     assert len(document["meters"]) == 5
 
 
+def test_read_says_who_a_meter_is_what_it_runs_and_what_its_clock_shows(type_in):
+    status, out, _ = type_in("read", "MTR0005")
+    assert status == 0
+    rows = [line.split(maxsplit=1) for line in out.splitlines()]
+    assert out.splitlines()[0].split() == ["logical", "device", "name", "SIM0000000000005"]
+    assert out.splitlines()[1].split() == ["firmware", "version", OLD]
+    assert rows[2][0] == "clock"
+    values = json.loads(type_in("read", "MTR0005", "--json")[1])["values"]
+    assert [value["object"] for value in values] == ["0-0:42.0.0.255", "1-0:0.2.0.255", "0-0:1.0.0.255"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "shown"),
+    [
+        ("1-0:0.2.0.255:2", f"1/1-0:0.2.0.255:2  {OLD}"),
+        ("0-0:44.0.0.255:5", "18/0-0:44.0.0.255:5  true"),
+        ("1/0-0:42.0.0.255", "1/0-0:42.0.0.255:2  SIM0000000000005"),
+    ],
+)
+def test_read_shows_any_attribute(type_in, attribute, shown):
+    status, out, _ = type_in("read", "MTR0005", attribute)
+    assert (status, out) == (0, f"{shown}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (("MTR0005", "1-0:9.9.9.255"), 1, "E_NOT_FOUND: the meter has no 1/1-0:9.9.9.255:2 for this client"),
+        (("MTR0005", "0-0:40.0.0.255:7"), 1, "E_AUTH: 0-0:40.0.0.255:7 (class 15) holds a secret"),
+        (("MTR0099",), 1, "E_NOT_FOUND: no meter MTR0099"),
+        (("MTR0005", "energy"), 2, "expected an object and its attribute, such as 1-0:1.8.0.255:2"),
+        (("MTR0005", "1-0:1.8.0.999:2"), 1, "E_SCHEMA"),
+    ],
+)
+def test_read_says_why_there_is_nothing_to_read(type_in, words, status, complaint):
+    found, _, err = type_in("read", *words)
+    assert found == status
+    assert complaint in err
+
+
 def test_probe_shows_all_seven_attributes(type_in):
     status, out, _ = type_in("probe", "MTR0005")
     assert status == 0
