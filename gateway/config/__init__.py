@@ -5,8 +5,8 @@ What is wrong is reported together: one line for each mistake with file, key pat
 expected. What the published contract names and this version cannot do is refused by name, never ignored.
 
 The files of this room: `files` (which, merged how), `values` (kinds of values), `table` (reading and noting
-mistakes), `sections` (what each section means, with `mqtt`, `trust` and `windows`), `reload` (what of a new one counts
-while the gateway runs).
+mistakes), `sections` (what each section means, with `mqtt`, `trust`, `profiles` and `windows`), `declared` (every key
+there is, for the manual), `reload` (what of a new one counts while the gateway runs).
 """
 
 from __future__ import annotations

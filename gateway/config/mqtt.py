@@ -21,8 +21,14 @@ PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105 (its name)
 def read_mqtt(table: Table) -> MqttSettings:
     """`[mqtt]`. What its files hold is looked at here, so that a wrong one shows before the broker is asked."""
     known = MqttSettings("")
-    url = table.read("url", v.MQTT_URL, "", required=True)
-    plaintext = table.read("allow_plaintext", v.BOOLEAN, False)
+    url = table.read(
+        "url",
+        v.MQTT_URL,
+        "",
+        "The broker. Without a port, 8883 with TLS and 1883 without.",
+        required=True,
+    )
+    plaintext = table.read("allow_plaintext", v.BOOLEAN, False, "Allows `mqtt://` to other machines.")
     parts = urlsplit(url)
     if parts.scheme == "mqtt":
         table.refuse("url is mqtt://, which goes without TLS", *TLS_FILES)
@@ -30,16 +36,38 @@ def read_mqtt(table: Table) -> MqttSettings:
             table.wrong(
                 "url", '"mqtts://...", for only loopback goes without TLS unless allow_plaintext = true'
             )
-    ca_file, cert_file, key_file = read_tls_files(table)
-    username = table.read("username", v.TEXT, known.username)
+    ca_file, cert_file, key_file = read_tls_files(
+        table,
+        "Who must have signed the broker's certificate, in PEM. Without it: the authorities that this "
+        "machine trusts.",
+        "The certificate that the gateway shows to the broker, in PEM.",
+        "Its private key, in PEM, without passphrase.",
+    )
+    username = table.read("username", v.TEXT, known.username, "User name at the broker.")
     settings = MqttSettings(
         url=url,
-        root=table.read("root", v.TOPIC_ROOT, known.root),
+        root=table.read("root", v.TOPIC_ROOT, known.root, "What all topics begin with."),
         username=username,
         password=_password(table, username),
-        keepalive_s=table.read("keepalive", v.duration("5s", "18h"), known.keepalive_s),
-        session_expiry_s=table.read("session_expiry", v.duration("1min", "365d"), known.session_expiry_s),
-        outbox_limit_bytes=table.read("outbox_limit", v.size("1MiB", "16GiB"), known.outbox_limit_bytes),
+        keepalive_s=table.read(
+            "keepalive",
+            v.duration("5s", "18h"),
+            known.keepalive_s,
+            "MQTT keep-alive: so long may the line be silent.",
+        ),
+        session_expiry_s=table.read(
+            "session_expiry",
+            v.duration("1min", "365d"),
+            known.session_expiry_s,
+            "How long the broker keeps commands for an absent gateway.",
+        ),
+        outbox_limit_bytes=table.read(
+            "outbox_limit",
+            v.size("1MiB", "16GiB"),
+            known.outbox_limit_bytes,
+            "How much may wait for the broker on disk: from 80 % on new campaigns are refused, from 95 % on "
+            "running ones pause.",
+        ),
         ca_file=ca_file,
         cert_file=cert_file,
         key_file=key_file,
@@ -61,7 +89,12 @@ def read_broker(**options: Any) -> MqttSettings:
 
 
 def _password(table: Table, username: str) -> str:
-    file = read_file(table, "password_file")
+    file = read_file(
+        table,
+        "password_file",
+        f"A file with the password. Without it the systemd credential `{PASSWORD_CREDENTIAL}`, where there is one and "
+        "a `username`.",
+    )
     if username and "password_file" not in table:
         file = credential(PASSWORD_CREDENTIAL)
     if file is None:

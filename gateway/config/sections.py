@@ -15,21 +15,15 @@ from typing import Any
 
 from gateway.config import values as v
 from gateway.config.mqtt import read_mqtt
+from gateway.config.profiles import read_profile
 from gateway.config.table import Mistakes, Table
 from gateway.config.trust import read_commands, read_firmware
-from gateway.config.windows import read_windows, system_timezone
+from gateway.config.windows import read_windows
 from gateway.model import (
-    A7Policy,
     Authentication,
-    BitmapOrder,
-    BroadcastFraming,
-    ClockPolicy,
     Config,
     Framing,
     GatewaySettings,
-    HlsCounter,
-    IdentifierSource,
-    Match,
     Meter,
     MeterKeys,
     Parity,
@@ -61,13 +55,14 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     key_table = secrets.table("meters")
 
     gateway = _gateway(gateway_table)
-    mqtt = read_mqtt(settings.table("mqtt")) if "mqtt" in settings else None
+    mqtt_table = settings.table("mqtt")
+    mqtt = read_mqtt(mqtt_table) if "mqtt" in settings else None
     commands = read_commands(settings.table("commands"), _VERB_PATTERN)
     firmware = read_firmware(settings.table("firmware"))
     windows = read_windows(settings.table("windows"), timezone=gateway.timezone)
     ports = [_port(table) for table in port_tables]
     profiles = {
-        name: _profile(name, table, gateway.timezone) for name, table in profile_table.named(v.ID).items()
+        name: read_profile(name, table, gateway.timezone) for name, table in profile_table.named(v.ID).items()
     }
     by_name = {port.name: port for port in ports if port.name}
     meters = [_meter(table, by_name, profiles) for table in meter_tables]
@@ -109,12 +104,37 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
 def _gateway(table: Table) -> GatewaySettings:
     known = GatewaySettings()
     settings = GatewaySettings(
-        id=table.read("id", v.ID, known.id),
-        system_title=table.read("system_title", v.octets(8), known.system_title),
-        state_dir=table.read("state_dir", v.PATH, known.state_dir),
-        control_socket=table.read("control_socket", v.SOCKET_PATH, known.control_socket),
-        timezone=table.read("timezone", v.TIMEZONE, known.timezone),
-        require_synced_clock=table.read("require_synced_clock", v.BOOLEAN, known.require_synced_clock),
+        id=table.read(
+            "id", v.ID, known.id, "Its name in the MQTT topics and to its operators. Needed with `[mqtt]`."
+        ),
+        system_title=table.read(
+            "system_title",
+            v.octets(8),
+            known.system_title,
+            "Its name in DLMS ciphering, needed once a meter ciphers. Never the same in two gateways.",
+        ),
+        state_dir=table.read(
+            "state_dir",
+            v.PATH,
+            known.state_dir,
+            "Where campaigns, counters and images are kept. The packaged service may write nowhere else.",
+        ),
+        control_socket=table.read(
+            "control_socket",
+            v.SOCKET_PATH,
+            known.control_socket,
+            "Where the daemon listens for the command line.",
+        ),
+        timezone=table.read(
+            "timezone", v.TIMEZONE, known.timezone, "A name of the IANA database. Without it: the machine's."
+        ),
+        require_synced_clock=table.read(
+            "require_synced_clock",
+            v.BOOLEAN,
+            known.require_synced_clock,
+            "While the clock is not synchronised, commands over MQTT that change something are refused and "
+            "no window opens. `false`: only where there is no time synchronisation.",
+        ),
     )
     table.finish()
     return settings
@@ -131,25 +151,60 @@ _VERB_PATTERN = v.Kind('a verb that goes over MQTT, or several: "campaign.*"', _
 
 
 def _port(table: Table) -> PortSettings:
-    kind = table.read("kind", v.choice(PortKind), PortKind.RS485, required=True)
+    kind = table.read("kind", v.choice(PortKind), PortKind.RS485, "What the line is.", required=True)
     sure = not table.noted("kind")
     port = PortSettings(
-        name=table.read("name", v.ID, "", required=True),
+        name=table.read("name", v.ID, "", "Its name.", required=True),
         kind=kind,
-        response_timeout_s=table.read("response_timeout", v.duration("50ms", "2min"), 2.0),
-        attempts=table.read("attempts", v.integer(1, 20), 3),
+        response_timeout_s=table.read(
+            "response_timeout",
+            v.duration("50ms", "2min"),
+            2.0,
+            "How long an answer may take beyond its time on the line.",
+        ),
+        attempts=table.read("attempts", v.integer(1, 20), 3, "Tries of one exchange."),
     )
     tcp = kind is PortKind.TCP
     port = replace(
         port,
-        address=table.read("address", v.HOST_AND_PORT, "", required=tcp),
-        framing=table.read("framing", v.choice(Framing), Framing.WRAPPER if tcp else Framing.HDLC),
-        device=table.read("device", v.DEVICE, "", required=sure and not tcp),
-        baud=table.read("baud", v.one_of(*_BAUDS), 9600),
-        parity=table.read("parity", v.choice(Parity), Parity.NONE),
+        address=table.read(
+            "address", v.HOST_AND_PORT, "", "The meter, or what stands before it.", required=tcp
+        ),
+        framing=table.read(
+            "framing",
+            v.choice(Framing),
+            Framing.WRAPPER if tcp else Framing.HDLC,
+            "What goes over the connection: the wrapper of IEC 62056-47, or HDLC.",
+        ),
+        device=table.read(
+            "device",
+            v.DEVICE,
+            "",
+            "The serial device, best by `/dev/serial/by-id`; or a serial device server, with `socket://` "
+            "where it has rate and line alone.",
+            required=sure and not tcp,
+        ),
+        baud=table.read(
+            "baud",
+            v.one_of(*_BAUDS),
+            9600,
+            "Bits per second. With mode E the most that may be agreed, at most 115200.",
+        ),
+        parity=table.read(
+            "parity", v.choice(Parity), Parity.NONE, "Parity of a character. With mode E: `none`."
+        ),
     )
     if kind is PortKind.OPTICAL:
-        port = replace(port, mode_e=table.read("mode_e", v.BOOLEAN, True))
+        port = replace(
+            port,
+            mode_e=table.read(
+                "mode_e",
+                v.BOOLEAN,
+                True,
+                "Sign on by mode E of IEC 62056-21 at 300 baud, then HDLC at the highest rate of both; "
+                "`false`: HDLC directly.",
+            ),
+        )
     if sure:
         table.refuse(f'this port has kind = "{kind}"', *_FOREIGN[kind])
     if port.mode_e:
@@ -176,99 +231,56 @@ def _check_mode_e(table: Table, port: PortSettings) -> None:
         table.wrong("mode_e", "false, for the rate behind socket:// cannot be set; rfc2217:// can")
 
 
-def _profile(name: str, table: Table, timezone: str) -> Profile:
-    """`timezone`: the gateway's; empty: the system's."""
-    known = Profile()
-    profile = Profile(
-        name=name,
-        image_object=table.read("image_object", v.OBIS, known.image_object),
-        firmware_object=table.read("firmware_object", v.OBIS, known.firmware_object),
-        counter_object=table.read("counter_object", v.OBIS, known.counter_object),
-        block_size=table.read("block_size", v.integer(0, 65535), known.block_size),
-        pad_last_block=table.read("pad_last_block", v.BOOLEAN, known.pad_last_block),
-        match=_match(table),
-        enable_transfer=table.read("enable_transfer", v.BOOLEAN, known.enable_transfer),
-        in_order_only=table.read("in_order_only", v.BOOLEAN, known.in_order_only),
-        identifier=table.read("identifier", v.choice(IdentifierSource), known.identifier),
-        after_initiate_s=table.read("after_initiate", v.duration("0s", "10min"), known.after_initiate_s),
-        a7=table.read("a7", v.choice(A7Policy), known.a7),
-        bitmap=table.read("bitmap", v.choice(BitmapOrder), known.bitmap),
-        max_initiates=table.read("max_initiates", v.integer(1, 20), known.max_initiates),
-        verify_timeout_s=table.read("verify_timeout", v.duration("1s", "1d"), known.verify_timeout_s),
-        activate_timeout_s=table.read("activate_timeout", v.duration("1s", "1d"), known.activate_timeout_s),
-        reconnect_after_s=table.read("reconnect_after", v.duration("0s", "1h"), known.reconnect_after_s),
-        snrm_parameters=table.read("snrm_parameters", v.BOOLEAN, known.snrm_parameters),
-        max_info=table.read("max_info", v.integer(32, 2030), known.max_info),
-        window=table.read("window", v.integer(1, 7), known.window),
-        hls_counter=table.read("hls_counter", v.choice(HlsCounter), known.hls_counter),
-        optical_delay_before_ack_s=table.read(
-            "optical_delay_before_ack", v.duration("0s", "1400ms"), known.optical_delay_before_ack_s
-        ),
-        optical_delay_after_ack_s=table.read(
-            "optical_delay_after_ack", v.duration("0s", "10s"), known.optical_delay_after_ack_s
-        ),
-        broadcast=table.read("broadcast", v.BOOLEAN, known.broadcast),
-        broadcast_client=table.read("broadcast_client", v.integer(1, 127), known.broadcast_client),
-        broadcast_framing=table.read(
-            "broadcast_framing", v.choice(BroadcastFraming), known.broadcast_framing
-        ),
-        broadcast_gap_s=table.read("broadcast_gap", v.duration("0s", "1min"), known.broadcast_gap_s),
-        broadcast_max_info=table.read("broadcast_max_info", v.integer(32, 2030), known.broadcast_max_info),
-        activation_schedule=table.read("activation_schedule", v.OBIS, known.activation_schedule),
-        activation_script=table.read("activation_script", v.OBIS, known.activation_script),
-        activation_selector=table.read("activation_selector", v.integer(0, 65535), known.activation_selector),
-        activation_timezone=table.read("activation_timezone", v.TIMEZONE, known.activation_timezone),
-        activation_clock=table.read("activation_clock", v.choice(ClockPolicy), known.activation_clock),
-        health_checks=table.read("health_checks", v.list_of(v.OBJECT_ATTRIBUTE), known.health_checks),
-        health_failure=table.read("health_failure", v.BOOLEAN, known.health_failure),
-    )
-    if profile.activation_schedule and not profile.activation_timezone:
-        profile = replace(profile, activation_timezone=timezone or system_timezone())
-    names = [check.text for check in profile.health_checks]
-    if len(set(names)) < len(names):
-        table.wrong("health_checks", "each object once")
-    if profile.health_failure and not names:
-        table.wrong("health_failure", "false, for there are no health_checks")
-    table.finish()
-    return profile
-
-
-def _match(profile: Table) -> Match | None:
-    """`match = { object = "...", pattern = "..." }`; None where there is none."""
-    table = profile.table("match")
-    if "match" not in profile:
-        return None
-    match = Match(
-        object=table.read("object", v.OBIS, "", required=True),
-        pattern=table.read("pattern", v.TEXT, "", required=True),
-    )
-    table.finish()
-    return match
-
-
 def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[str, Profile]) -> Meter:
-    port_name = table.read("port", v.ID, "", required=True)
+    port_name = table.read("port", v.ID, "", "The name of its port.", required=True)
     if port_name and port_name not in ports:
         table.wrong("port", "the name of a port, " + (_names(ports) or "but there is none"))
-    profile_name = table.read("profile", v.ID, "default")
+    profile_name = table.read("profile", v.ID, "default", "What its model needs: a name of `[profiles]`.")
     if profile_name not in profiles and "profile" in table:
         table.wrong("profile", "the name of a profile, " + (_names(profiles) or "but there is none"))
     wrapper = port_name in ports and ports[port_name].framing is Framing.WRAPPER
-    octets = table.read("address_bytes", v.one_of(1, 2, 4), 0)
+    octets = table.read(
+        "address_bytes",
+        v.one_of(1, 2, 4),
+        0,
+        "Octets of an HDLC address. Without it: what the addresses need.",
+    )
     meter = Meter(
-        id=table.read("id", v.ID, "", required=True),
+        id=table.read("id", v.ID, "", "Its id.", required=True),
         port=port_name,
         address_bytes=octets,
-        logical_address=table.read("logical_address", _address(wrapper, octets), 1),
-        physical_address=table.read("physical_address", _address(wrapper, octets), 1),
-        device_address=table.read("device_address", v.DEVICE_ADDRESS, ""),
-        client=table.read("client", v.integer(1, 65535 if wrapper else 127), 1),
-        authentication=table.read(
-            "authentication", v.choice(Authentication, later=("hls-sha256", "hls-ecdsa")), Authentication.NONE
+        logical_address=table.read(
+            "logical_address",
+            _address(wrapper, octets),
+            1,
+            "HDLC upper address; with the wrapper its port number.",
         ),
-        security=table.read("security", v.choice(Security), Security.NONE),
-        dedicated_key=table.read("dedicated_key", v.BOOLEAN, False),
-        logical_device_name=table.read("logical_device_name", v.TEXT, ""),
+        physical_address=table.read("physical_address", _address(wrapper, octets), 1, "HDLC lower address."),
+        device_address=table.read(
+            "device_address",
+            v.DEVICE_ADDRESS,
+            "",
+            "What mode E calls the meter by, where several share an optical port.",
+        ),
+        client=table.read("client", v.integer(1, 65535 if wrapper else 127), 1, "Client address (SAP)."),
+        authentication=table.read(
+            "authentication",
+            v.choice(Authentication, later=("hls-sha256", "hls-ecdsa")),
+            Authentication.NONE,
+            "How both prove who they are: `lls` by a password, `hls-gmac` by keys.",
+        ),
+        security=table.read(
+            "security", v.choice(Security), Security.NONE, "How every message of an association is protected."
+        ),
+        dedicated_key=table.read(
+            "dedicated_key", v.BOOLEAN, False, "Use a key of its own for each association."
+        ),
+        logical_device_name=table.read(
+            "logical_device_name",
+            v.TEXT,
+            "",
+            "The meter is refused (`T_IDENTITY`) if it says another name. Without it: not looked at.",
+        ),
         profile=profiles.get(profile_name, Profile()),
     )
     if wrapper:
@@ -304,13 +316,31 @@ def _address(wrapper: bool, octets: int) -> v.Kind[int]:
 
 
 def _meter_keys(table: Table) -> MeterKeys:
-    counter = table.read("initial_counter", v.integer(0, 2**32 - 1), 0)
+    counter = table.read(
+        "initial_counter",
+        v.integer(0, 2**32 - 1),
+        0,
+        "The first invocation counter that the meter will take, where it cannot be read. Without it: the "
+        "one that is read. Needed before its first ciphered contact; afterwards the gateway knows it.",
+    )
     keys = MeterKeys(
-        encryption_key=table.read("encryption_key", v.octets(16), b""),
-        authentication_key=table.read("authentication_key", v.octets(16), b""),
-        password=table.read("password", v.PASSWORD, b""),
+        encryption_key=table.read(
+            "encryption_key",
+            v.octets(16),
+            b"",
+            "The global unicast encryption key, for a meter that ciphers.",
+        ),
+        authentication_key=table.read(
+            "authentication_key", v.octets(16), b"", "The global authentication key."
+        ),
+        password=table.read("password", v.PASSWORD, b"", 'For `authentication = "lls"`.'),
         initial_counter=counter if "initial_counter" in table else None,
-        broadcast_key=table.read("broadcast_key", v.octets(16), b""),
+        broadcast_key=table.read(
+            "broadcast_key",
+            v.octets(16),
+            b"",
+            "The global broadcast key, for a meter that ciphers and takes part in broadcasts.",
+        ),
     )
     table.finish()
     return keys

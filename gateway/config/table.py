@@ -92,8 +92,9 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._nodes
 
-    def read(self, key: str, kind: Kind[T], default: T, *, required: bool = False) -> T:
-        """The value of `key`; `default` where it is missing or, after noting the mistake, wrong."""
+    def read(self, key: str, kind: Kind[T], default: T, about: str = "", *, required: bool = False) -> T:
+        """The value of `key`; `default` where it is missing or, after noting the mistake, wrong. `about` says what it
+        is for, to whom reads the manual (docs/tools/configuration.py)."""
         self._known.add(key)
         node = self._nodes.get(key)
         if node is None:

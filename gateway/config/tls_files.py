@@ -11,16 +11,19 @@ from gateway.config.table import Table
 TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 
-def read_tls_files(table: Table) -> tuple[Path | None, Path | None, Path | None]:
-    """Authorities, certificate and private key, each None where it is not named."""
-    ca_file, cert_file, key_file = (read_file(table, key) for key in TLS_FILES)
+def read_tls_files(table: Table, *abouts: str) -> tuple[Path | None, Path | None, Path | None]:
+    """Authorities, certificate and private key, each None where it is not named; `abouts` say what each is "
+    "for."""
+    ca_file, cert_file, key_file = (
+        read_file(table, key, about) for key, about in zip(TLS_FILES, abouts, strict=True)
+    )
     _check(table, ca_file, cert_file, key_file)
     return ca_file, cert_file, key_file
 
 
-def read_file(table: Table, key: str) -> Path | None:
+def read_file(table: Table, key: str, about: str) -> Path | None:
     """The path of a file that is there; None where none is named."""
-    path = table.read(key, v.PATH, Path())
+    path = table.read(key, v.PATH, Path(), about)
     if path == Path():
         return None
     if not path.is_file():

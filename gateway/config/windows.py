@@ -37,19 +37,54 @@ def read_window(name: str, settings: Mapping[str, Any], *, timezone: str) -> Win
 
 def _window(name: str, table: Table, timezone: str) -> Window:
     known = Window(name, frozenset(range(7)), time(0), 3600.0, timezone or system_timezone())
-    days = table.read("days", v.list_of(_DAY), tuple(known.days))
-    exceptions = table.read("except", v.list_of(_DATE), ())
+    days = table.read(
+        "days",
+        v.list_of(_DAY),
+        tuple(known.days),
+        "The local days on which it opens; an opening that goes past midnight belongs to the day before. "
+        "Without it: every day.",
+    )
+    exceptions = table.read("except", v.list_of(_DATE), (), "Local days on which it does not open.")
     window = Window(
         name=name,
         days=frozenset(days),
-        start=table.read("start", _TIME, known.start, required=True),
-        duration_s=table.read("duration", v.duration("1min", "24h"), known.duration_s, required=True),
-        timezone=table.read("timezone", v.TIMEZONE, known.timezone),
-        cutoff_s=table.read("cutoff", v.duration("0s", "24h"), known.cutoff_s),
-        drain_s=table.read("drain", v.duration("0s", "1h"), known.drain_s),
+        start=table.read(
+            "start",
+            _TIME,
+            known.start,
+            "When it opens, local time. One that is left out when the clocks change is the first instant "
+            "after it; one that comes twice is the first.",
+            required=True,
+        ),
+        duration_s=table.read(
+            "duration",
+            v.duration("1min", "24h"),
+            known.duration_s,
+            "How long it is open, as time elapses.",
+            required=True,
+        ),
+        timezone=table.read(
+            "timezone", v.TIMEZONE, known.timezone, "A name of the IANA database. Without it: the gateway's."
+        ),
+        cutoff_s=table.read(
+            "cutoff",
+            v.duration("0s", "24h"),
+            known.cutoff_s,
+            "No meter is begun later than this before the end; those that were begun go on.",
+        ),
+        drain_s=table.read(
+            "drain",
+            v.duration("0s", "1h"),
+            known.drain_s,
+            "Transfers stop at a block boundary this long before the end.",
+        ),
         exceptions=frozenset(exceptions),
-        valid_from=table.read("valid_from", _DATE_OR_NONE, known.valid_from),
-        valid_until=table.read("valid_until", _DATE_OR_NONE, known.valid_until),
+        valid_from=table.read(
+            "valid_from", _DATE_OR_NONE, known.valid_from, "The first local day on which it may open."
+        ),
+        valid_until=table.read(
+            "valid_until", _DATE_OR_NONE, known.valid_until, "The last local day on which it may open."
+        ),
     )
     if not window.days:
         table.wrong("days", "at least one day, or no such key: every day")
