@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.errors import StateError
 from gateway.model import WAITS_FOR_IMAGE, Campaign, StepReport
 from gateway.plan.eta import reckon, steady
-from gateway.plan.gate import expired, gate
+from gateway.plan.gate import UNPROVEN, expired, gate
 from gateway.plan.verdict import verdict
 from gateway.store import Store
 
@@ -82,7 +82,11 @@ class Conductor:
                 return LOOK_AGAIN_S
             if campaign.state in WAITS_FOR_IMAGE:
                 return _until(now, campaign.not_after)
-            opening = gate(campaign, self._store.windows(), now, clock_trusted=trusted)
+            opening = (
+                UNPROVEN
+                if campaign.id in self._store.unproven
+                else gate(campaign, self._store.windows(), now, clock_trusted=trusted)
+            )
             found = verdict(campaign, self._store.standings(campaign.id), opening, now, clock_trusted=trusted)
             self._store.conduct(
                 campaign.id,

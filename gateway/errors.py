@@ -197,6 +197,13 @@ class SignatureError(FirmwareError):
     code = Code.F_SIGNATURE
 
 
+class UncheckedError(SignatureError):
+    """Nobody could look: this says nothing of the signature."""
+
+    retryable = True
+    own_advice = "See that the gateway can run `openssl` (docs/trust.md), then send the command again."
+
+
 class PolicyError(FirmwareError):
     code = Code.F_POLICY
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from gateway.errors import FirmwareError, PolicyError, SchemaError, SignatureError, StateError
+from gateway.errors import (
+    FirmwareError,
+    PolicyError,
+    SchemaError,
+    SignatureError,
+    StateError,
+    UncheckedError,
+)
 from gateway.identifiers import identifier_octets, identifier_text
 from gateway.model import Campaign, FirmwareSettings, IdentifierSource, Meter, Trust
 from gateway.signing import read_envelope
 from gateway.store import Store
 from gateway.supply.manifest import envelope_of, envelope_text
 from gateway.supply.trust import Proof, check_image, check_policy, prove
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +73,26 @@ class Judge:
 
     def stop_untrusted(self) -> None:
         """Stop open campaigns whose image nobody who is trusted now stands for: at start, and when the configuration
-        changed. Dates are not looked at again: that the time was right, was judged when they were accepted."""
-        if self.firmware.trust is not Trust.SIGNED:
-            return
+        changed. Dates are not looked at again: that the time was right, was judged when they were accepted.
+
+        Where nobody can look who signed, none is stopped: those that it may concern are held (`Store.unproven`)."""
         lenient = replace(self, clock_trusted=False)
-        for campaign in self.store.open_campaigns():
+        held: set[str] = set()
+        for campaign in self.store.open_campaigns() if self.firmware.trust is Trust.SIGNED else ():
             try:
                 lenient.of_campaign(campaign)
+            except UncheckedError as error:
+                log.error("campaign %s: %s. %s", campaign.id, error.message, error.advice)  # noqa: TRY400
+                held.add(campaign.id)
+                # Nobody waits for openssl a second time: it may hang.
+                lenient = replace(lenient, firmware=replace(self.firmware, trusted_root=b""))
             except (FirmwareError, SchemaError) as error:
+                if held:
+                    held.add(campaign.id)
+                    continue
                 with suppress(StateError):  # it is being cancelled already
                     self.store.withdraw_campaign(campaign.id, error.code, error.message)
+        self.store.hold_unproven(frozenset(held))
 
     def check(self, proof: Proof, profiles: Collection[str]) -> None:
         """Raises PolicyError unless the image may go into meters of these profiles now."""

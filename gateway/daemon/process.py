@@ -59,6 +59,7 @@ from gateway.worker import Worker
 CLOCK_EVERY_S = 30.0
 DISK_EVERY_S = 30.0
 """So little room is left for the state, its log and images that somebody should make some."""
+SIGNATURES_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
@@ -157,6 +158,7 @@ class Daemon:
         )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
         self._bells.every("disk", DISK_EVERY_S, self._look_at_disk)
+        self._bells.every("signatures", SIGNATURES_EVERY_S, self._look_at_signatures)
         self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
@@ -313,6 +315,11 @@ class Daemon:
         if self._clock_state != "unsynced":
             self._store.purge_expired()
             self._images.forget_old_parts(self._clock.now())
+
+    def _look_at_signatures(self) -> None:
+        """Again, where nobody could."""
+        if self._store.unproven:
+            self._controller.stop_untrusted()
 
     def _look_at_disk(self) -> None:
         directory = self._config.gateway.state_dir

@@ -32,6 +32,8 @@ class PausedWhy(StrEnum):
     APPROVAL = "approval"
     FAILURES = "failures"
     SOAK = "soak"
+    SIGNATURE = "signature"
+    """Nobody can look at the moment who signed its image."""
 
 
 class ActivateWhen(StrEnum):

@@ -31,7 +31,7 @@ _LONGEST_WORK_S = 10 * 366 * 86400.0
 """What would take longer, nobody plans; its end may be no date any more."""
 _STEADY_S = 600.0
 _STEADY_SHARE = 0.1
-_NOBODY_KNOWS = frozenset({PausedWhy.OPERATOR, PausedWhy.FAILURES, PausedWhy.CLOCK})
+_NOBODY_KNOWS = frozenset({PausedWhy.OPERATOR, PausedWhy.FAILURES, PausedWhy.CLOCK, PausedWhy.SIGNATURE})
 _HAS_ALL_BLOCKS = frozenset({
     JobState.COMPLETING, JobState.VERIFYING, JobState.AWAITING_ACTIVATION, JobState.ACTIVATING, JobState.CONFIRMING,
     JobState.UNCERTAIN,

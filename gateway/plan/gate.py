@@ -45,6 +45,15 @@ class Gate:
         return self.activate_until is None or now + timedelta(seconds=needed_s) <= self.activate_until
 
 
+UNPROVEN = Gate(
+    may_begin=False,
+    may_transfer=False,
+    activation_waits_for=PausedWhy.SIGNATURE,
+    why=PausedWhy.SIGNATURE,
+)
+"""Of a campaign of which nobody can say at the moment who signed its image (`Store.unproven`)."""
+
+
 def gate(campaign: Campaign, windows: Mapping[str, Window], now: datetime, *, clock_trusted: bool) -> Gate:
     """The gate of `campaign` at `now`. A window that is no longer configured never opens."""
     transfer = _Hours(windows.get(campaign.window), now, clock_trusted) if campaign.window else None

@@ -18,6 +18,7 @@ _WANTS = {
     PausedWhy.WINDOW: "waits for its window",
     PausedWhy.CLOCK: "waits for a clock that can be trusted",
     PausedWhy.APPROVAL: "waits for campaign.approve",
+    PausedWhy.SIGNATURE: "waits until its signature can be checked, which needs openssl",
 }
 
 

@@ -31,6 +31,7 @@ _MEASURED_OF_PORT = 50
 """So many of the newest transfers tell how fast lines are, in all and of each."""
 
 _CONDUCTED = (CampaignState.READY, CampaignState.RUNNING, CampaignState.PAUSED)
+_GOES_ON_BY_ITSELF = (PausedWhy.WINDOW, PausedWhy.CLOCK, PausedWhy.SOAK, PausedWhy.SIGNATURE)
 _EXPIRES = WAITS_FOR_IMAGE.union(_CONDUCTED)
 
 
@@ -39,6 +40,9 @@ class Conducting(Holds):
 
     _configured: Mapping[str, Window] = {}
     _set: Mapping[str, Window] | None = None
+    unproven: frozenset[str] = frozenset()
+    """Campaigns of which nobody can say at the moment who signed their image: no meter hears of them. Not durable:
+    it is looked at anew at each start."""
 
     # -- windows ----------------------------------------------------------------------------------------------
 
@@ -141,6 +145,13 @@ class Conducting(Holds):
                 raise StateError(f"campaign {campaign_id} is being cancelled")
             return self._stop(database, campaign, code=code, message=message)
 
+    def hold_unproven(self, campaign_ids: frozenset[str]) -> None:
+        """These, and no others, become `unproven`."""
+        changed, self.unproven = self.unproven ^ campaign_ids, campaign_ids
+        for campaign_id in changed:
+            with self._transaction():
+                self._ring(self.jobs(campaign_id))
+
     # -- the operator's side ----------------------------------------------------------------------------------
 
     def pause_campaign(self, command: Command, campaign_id: str) -> Reply:
@@ -160,7 +171,7 @@ class Conducting(Holds):
         def resume(campaign: Campaign) -> Campaign:
             if campaign.state is not CampaignState.PAUSED:
                 raise StateError(f"campaign {campaign_id} is {campaign.state}, not paused")
-            if campaign.paused in (PausedWhy.WINDOW, PausedWhy.CLOCK, PausedWhy.SOAK):
+            if campaign.paused in _GOES_ON_BY_ITSELF:
                 raise StateError(
                     f"campaign {campaign_id} goes on by itself: it is paused ({campaign.paused})"
                 )

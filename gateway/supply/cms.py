@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gateway.errors import SignatureError
+from gateway.errors import SignatureError, UncheckedError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -48,12 +48,12 @@ def cms_signers(cms: bytes, content: bytes, root: bytes, *, at: datetime | None)
     when certificates must be valid; None: nobody knows the time, and their dates are not looked at.
 
     Raises SignatureError, which says why: a signature that does not fit, a certificate that does not lead to the root,
-    has expired, was revoked or is not for code signing, or no openssl on this machine.
+    has expired, was revoked or is not for code signing. UncheckedError: openssl cannot be run now.
     """
     try:
         return _checked(cms, content, root, at)
     except OSError as error:
-        raise SignatureError(
+        raise UncheckedError(
             f"a CMS signature cannot be checked here: {error.strerror}", detail=f"errno {error.errno}"
         ) from error
 
@@ -147,11 +147,13 @@ def _openssl(arguments: Sequence[str], descriptors: Sequence[int]) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise SignatureError(
+        raise UncheckedError(
             "a CMS signature cannot be checked: there is no openssl command on this machine"
         ) from None
     except subprocess.TimeoutExpired:
-        raise SignatureError("the CMS signature was not checked: openssl did not end in time") from None
+        raise UncheckedError("the CMS signature was not checked: openssl did not end in time") from None
+    if done.returncode < 0:
+        raise UncheckedError(f"the CMS signature was not checked: signal {-done.returncode} ended openssl")
     if done.returncode:
         raise SignatureError(f"the CMS signature does not hold: {_reason(done.stderr)}")
     return done.stdout.decode(errors="replace")

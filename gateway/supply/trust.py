@@ -10,7 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.errors import DigestError, PolicyError, SchemaError, SignatureError, SizeError
+from gateway.errors import (
+    DigestError,
+    PolicyError,
+    SchemaError,
+    SignatureError,
+    SizeError,
+    UncheckedError,
+)
 from gateway.model import FirmwareSettings, Manifest, Profile, Trust
 from gateway.signing import Envelope, key_label, signers
 from gateway.supply.cms import cms_signers
@@ -29,7 +36,8 @@ class Proof:
 def prove(envelope: Envelope, settings: FirmwareSettings, now: datetime, *, clock_trusted: bool) -> Proof:
     """The manifest in `envelope`, if it is signed as [firmware] wants; trust = "digest" looks at no signature.
 
-    Raises SignatureError, and SchemaError for a payload that is no manifest.
+    Raises SignatureError, UncheckedError where a signature that it needs cannot be looked at, and SchemaError for a
+    payload that is no manifest.
     """
     if envelope.payload_type != MANIFEST_TYPE:
         raise SignatureError(f"the envelope holds {envelope.payload_type[:80]!r}, expected {MANIFEST_TYPE!r}")
@@ -103,6 +111,8 @@ def _signed_by(envelope: Envelope, settings: FirmwareSettings, at: datetime | No
         try:
             found = cms_signers(envelope.cms, envelope.payload, settings.trusted_root, at=at)
             names |= {signer.spki: signer.name for signer in found if signer.spki not in names}
+        except UncheckedError:
+            raise
         except SignatureError as error:
             why = f"; {error.message}"
     if len(names) < settings.threshold:

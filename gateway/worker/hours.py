@@ -10,7 +10,7 @@ from datetime import datetime
 
 from gateway.clock import Clock
 from gateway.model import Campaign, CampaignState, Job, Profile
-from gateway.plan.gate import Gate, activation_needs_s, gate
+from gateway.plan.gate import UNPROVEN, Gate, activation_needs_s, gate
 from gateway.plan.verdict import may_work, standing
 from gateway.store import Store
 
@@ -104,6 +104,8 @@ class Hours:
         campaign = self._store.campaign(campaign_id)
         assert campaign is not None, "a job has a campaign"
         now = self._clock.now()
+        if campaign_id in self._store.unproven:
+            return _Answer(campaign, UNPROVEN, now_s + LOOK_AGAIN_S)
         found = gate(campaign, self._store.windows(), now, clock_trusted=self._clock_trusted())
         timed = campaign.window or campaign.activate_window or campaign.activate_at
         always = not (timed or campaign.paused or found.why or found.activation_waits_for or found.look_at)

@@ -1,12 +1,13 @@
 """Signed firmware: what is taken on every way in, what is not, and that nothing unsigned costs anything."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from support.desk import CONFIG, IMAGE, LOCAL, MQTT, SHA256, URL, Desk, order
-from support.signed import Signatory, enveloped, manifest, p256
+from support.signed import Certified, Signatory, enveloped, manifest, p256
 
 from gateway.errors import Code
 from gateway.model import (
@@ -345,6 +346,38 @@ def test_an_open_campaign_stops_when_its_key_is_no_longer_trusted(open_desk):
     assert second.state is CampaignState.ACCEPTED, "the vendor still stands for it"
     desk.store.save_job(replace(desk.store.job("fw-1", "MTR2"), state=JobState.UPDATED))
     assert desk.store.campaign("fw-1").state is CampaignState.PARTIAL
+
+
+def test_while_openssl_cannot_be_run_orders_that_need_it_are_held_and_others_are_not(
+    open_desk, monkeypatch, tmp_path
+):
+    certified = Certified("utility")
+    desk = open_desk(trusting(UTILITY, trusted_root=certified.root))
+    orders = {
+        "fw-1": certified.enveloped(manifest()),
+        "fw-2": enveloped(manifest(), UTILITY),
+        "fw-3": certified.enveloped(manifest()),
+    }
+    for target, (name, document) in zip(("MTR1", "MTR2", "MTR3"), orders.items(), strict=True):
+        assert ordered(desk, document, name, targets=[target]).status is ACCEPTED
+    killed = tmp_path / "openssl"
+    killed.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with monkeypatch.context() as short_of_memory:
+        short_of_memory.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        desk.controller.stop_untrusted()
+        reply = ordered(desk, orders["fw-1"], "fw-4")
+        refused(reply, Code.F_SIGNATURE, "signal 9 ended openssl")
+        assert reply.retryable
+    assert desk.store.unproven == {"fw-1", "fw-3"}
+    assert (tmp_path / "runs").read_text() == "run\nrun\n", "one for the order, one for all that are open"
+    desk.controller.stop_untrusted()
+    assert desk.store.unproven == frozenset()
+    assert {campaign.state for campaign in desk.store.campaigns()} == {CampaignState.ACCEPTED}
+    desk.controller.use(trusting(UTILITY, trusted_root=Certified("another").root))
+    desk.controller.stop_untrusted()
+    states = [campaign.state for campaign in desk.store.campaigns()]
+    assert states == [CampaignState.CANCELLED, CampaignState.ACCEPTED, CampaignState.CANCELLED]
 
 
 def test_what_was_taken_by_digest_stops_when_signatures_are_wanted(open_desk):

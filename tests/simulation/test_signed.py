@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 from support.desk import memory_directory
-from support.signed import Signatory, enveloped, manifest
+from support.signed import Certified, Signatory, enveloped, manifest
 from support.world import SimMeter, World
 
 from gateway.model import FirmwareSettings, Match, Profile, Trust
 from gateway.simulator import MeterSpec, What
 
-UTILITY = Signatory("utility")
+UTILITY, CERTIFIED = Signatory("utility"), Certified("utility")
 TRUSTING = FirmwareSettings(Trust.SIGNED, trusted_keys=(UTILITY.trusted,))
 MODEL = "0-0:96.1.1.255"
 X3 = Profile("acme-x3", Match(MODEL, "X3*"), reconnect_after_s=20, activate_timeout_s=300)
@@ -97,3 +97,41 @@ def test_after_a_restart_the_manifest_still_holds(disk):
     world.run_until_told()
     assert (world.job()["state"], world.job()["code"]) == ("failed", "F_POLICY")
     assert What.ACTIVATE not in invoked(world)
+
+
+def order_certified(world: World) -> None:
+    content = {"sha256": world.sha256, "size": len(world.image), "identifier": "FW", "version": "2.0.0"}
+    image = {
+        "sha256": world.sha256, "url": "http://127.0.0.1/fw.bin",
+        "manifest": CERTIFIED.enveloped(manifest(**content)),
+    }  # fmt: skip
+    world.submit(image=image)
+
+
+def paused(world: World) -> tuple[str, str | None]:
+    return world.campaign()["state"], world.campaign()["paused"]
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in mid-transfer", "before its image is here"])
+@pytest.mark.parametrize("restart", [True, False], ids=["restart", "reload"])
+def test_an_order_whose_signature_nobody_can_look_at_is_held_and_goes_on_by_itself(
+    disk, monkeypatch, tmp_path, restart, begun
+):
+    """openssl is gone when it is looked whether all that is open is still trusted, and is there again later."""
+    firmware = FirmwareSettings(Trust.SIGNED, trusted_root=CERTIFIED.root)
+    world = World(disk, [SimMeter(model("X3"), profile=X3)], firmware=firmware)
+    order_certified(world)
+    world.run((lambda: What.BLOCK in invoked(world)) if begun else (lambda: bool(world.store.campaigns())))
+    with monkeypatch.context() as without_openssl:
+        without_openssl.setenv("PATH", str(tmp_path))
+        world.cut_power() if restart else world.look_at_signatures()
+        before = len(invoked(world))
+        world.run_to(world.now_s + 600)
+        assert (world.campaign()["state"], world.campaign()["paused"]) == ("paused", "signature")
+        assert len(invoked(world)) == before, "no octet more"
+        refused = world.ask_at_the_gateway("campaign.resume", {"campaign_id": "c1"})
+        assert "goes on by itself" in refused.message
+    world.look_at_signatures()
+    world.run_until_told()
+    assert world.job()["state"] == "updated"
+    assert world.meters["MTR1"].history.blocks.total() <= world.job()["blocks_total"] + restart

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from support.signed import Signatory, manifest
 
-from gateway.errors import SignatureError
+from gateway.errors import SignatureError, UncheckedError
 from gateway.model import FirmwareSettings, Trust
 from gateway.signing import Envelope, Signature
 from gateway.signing.dsse import pae
@@ -267,13 +267,13 @@ def test_every_cut_of_a_signature_is_refused(pki):
             names(pki, made[:length])
 
 
-# -- the command ---------------------------------------------------------------------------------------------------
+# -- the command: nobody can look, which says nothing of the signature ---------------------------------------------
 
 
 def test_without_the_command_it_is_said_so(pki, monkeypatch, tmp_path):
     made = signed(pki, "firmware")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SignatureError, match="no openssl command"):
+    with pytest.raises(UncheckedError, match="no openssl command"):
         names(pki, made)
 
 
@@ -281,7 +281,7 @@ def test_a_command_that_may_not_be_run_is_no_reason_to_fall_over(pki, monkeypatc
     made = signed(pki, "firmware")
     (tmp_path / "openssl").write_text("#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SignatureError, match="cannot be checked here: Permission denied"):
+    with pytest.raises(UncheckedError, match="cannot be checked here: Permission denied"):
         names(pki, made)
 
 
@@ -292,7 +292,18 @@ def test_a_command_that_hangs_is_given_up(pki, monkeypatch, tmp_path):
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(cms, "_TIMEOUT_S", 0.2)
-    with pytest.raises(SignatureError, match="did not end in time"):
+    with pytest.raises(UncheckedError, match="did not end in time"):
+        names(pki, made)
+
+
+def test_a_command_that_is_killed_has_refused_nothing(pki, monkeypatch, tmp_path):
+    """By the kernel, where memory is short."""
+    made = signed(pki, "firmware")
+    killed = tmp_path / "openssl"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UncheckedError, match="signal 9 ended openssl"):
         names(pki, made)
 
 

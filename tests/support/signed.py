@@ -8,11 +8,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from support.desk import IMAGE, SHA256
 
 from gateway.model import TrustedKey
@@ -48,6 +52,37 @@ class Signatory:
         path = directory / f"{self.name}.pem"
         path.write_bytes(self.key.public_key().public_bytes(serialization.Encoding.PEM, form))
         return path
+
+
+class Certified:
+    """Somebody with a certificate that is its own root and for code signing, at any time of this program."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+        self._certificate = (
+            x509.CertificateBuilder(subject, subject, self._key.public_key(), x509.random_serial_number())
+            .not_valid_before(datetime(2025, 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(2125, 1, 1, tzinfo=UTC))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    @property
+    def root(self) -> bytes:
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def enveloped(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """With a detached CMS signature and no other."""
+        octets = json.dumps(payload).encode()
+        options = [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary]
+        builder = pkcs7.PKCS7SignatureBuilder(octets).add_signer(
+            self._certificate, self._key, hashes.SHA256()
+        )
+        made = builder.sign(serialization.Encoding.DER, options)
+        return {**enveloped(octets), "cms": base64.b64encode(made).decode()}
 
 
 def p256(name: str) -> Signatory:

@@ -468,6 +468,11 @@ class World:
                 worker.close()
         self.cut_power()
 
+    def look_at_signatures(self) -> None:
+        """As at a reload, and now and then while nobody could."""
+        self._shared.acting = self._clocks[UPLINK]
+        self._controller.stop_untrusted()
+
     def cut_power(self) -> None:
         """Everything in memory is gone; the gateway starts again a few seconds later."""
         self.store.close()
@@ -537,6 +542,7 @@ class World:
             config=config, store=self.store, images=images, board=board, clock=clock,
             version="0", clock_state=lambda: self.clock_state, reload=lambda: None,
         )  # fmt: skip
+        controller.stop_untrusted()
         assert config.mqtt is not None
         uplink = Uplink(
             config.mqtt, gateway_id="gw-sim", broker=self.broker, store=self.store, board=board,
