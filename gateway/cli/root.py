@@ -74,6 +74,7 @@ _COMMANDS = {
     "window": "gateway.cli.windows:window",
     "events": "gateway.cli.events:events",
     "state": "gateway.cli.state:state",
+    "support-bundle": "gateway.cli.support:support_bundle",
     "simulate": "gateway.cli.simulate:simulate",
     "demo": "gateway.cli.demo:demo",
 }
