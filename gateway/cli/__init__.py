@@ -1,8 +1,8 @@
 """What a person types: `meter-gateway`.
 
 `run`, `check`, `state`, `support-bundle`, `simulate` and `demo` work by themselves; everything else asks the running
-daemon over its control socket. Exit status: 0 done; 1 the operation failed (code and advice on stderr); 2 usage or configuration; 3 no
-daemon was reached; 130 interrupted.
+daemon over its control socket. Exit status: 0 done; 1 the operation failed (code and advice on stderr); 2 usage or
+configuration; 3 no daemon was reached; 130 interrupted.
 
 Files: `root` (the command itself, options, exit status), `client` (the control socket), `service` (run, check,
 status, probe), `meters`, `ports`, `scan`, `images`, `serve` and `signing` (image), `campaigns` (campaign, update),
