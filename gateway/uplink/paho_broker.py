@@ -12,6 +12,7 @@ functions at the end.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,7 +83,7 @@ class PahoBroker:
                 self._host, self._port, keepalive=max(1, int(self._settings.keepalive_s)), **options
             )
         except (OSError, UnicodeError) as error:
-            self._lose(f"cannot connect to {self._host} port {self._port}: {error}")
+            self._lose(f"cannot connect to {self._host} port {self._port}: {_why(error)}")
 
     def poll(self, timeout_s: float, deliver: Callable[[Delivery], None]) -> list[Event]:
         if self._client is not None:
@@ -253,6 +254,12 @@ class PahoBroker:
 
     def _on_publish(self, client: Any, _userdata: Any, mid: int, *rest: Any) -> None:
         self._events.append(Acknowledged(mid, _number(rest[0]) if rest else _reason_in_packet(client)))
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold: {error.verify_message}"
+    return str(error)
 
 
 def _bound_buffer(_client: Any, _userdata: Any, opened: socket.socket) -> None:
