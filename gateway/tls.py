@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def client_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
@@ -13,6 +21,14 @@ def client_context(ca_file: Path | None, cert_file: Path | None, key_file: Path 
     if cert_file is not None:
         context.load_cert_chain(cert_file, key_file, password=_no_passphrase)
     return context
+
+
+def certificates_in(pem: bytes) -> Iterator[x509.Certificate]:
+    """All of a file. Raises ValueError for one that cannot be read."""
+    from cryptography import x509
+
+    for block in _CERTIFICATE.findall(pem):
+        yield x509.load_pem_x509_certificate(block + b"\n")
 
 
 def _no_passphrase() -> str:

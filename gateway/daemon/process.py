@@ -22,6 +22,7 @@ from gateway.control import Controller, ControlServer
 from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
+from gateway.daemon.certificates import trouble_with_certificates
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
 from gateway.daemon.machine import this_machine
@@ -61,6 +62,7 @@ DISK_EVERY_S = 30.0
 """So little room is left for the state, its log and images that somebody should make some."""
 SIGNATURES_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
+CERTIFICATES_EVERY_S = 86_400.0
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
 """Time of day that is off by more against monotonic time was set, not slewed."""
@@ -159,6 +161,7 @@ class Daemon:
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
         self._bells.every("disk", DISK_EVERY_S, self._look_at_disk)
         self._bells.every("signatures", SIGNATURES_EVERY_S, self._look_at_signatures)
+        self._bells.every("certificates", CERTIFICATES_EVERY_S, self._look_at_certificates)
         self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
@@ -331,6 +334,15 @@ class Daemon:
             with suppress(StoreError):  # a disk too small for that
                 self._store.keep_room()
 
+    def _look_at_certificates(self) -> None:
+        """Only by a clock that is right; until there is one the alarm stays as it is."""
+        if not self._clock_is_trusted():
+            return
+        if trouble := trouble_with_certificates(self._config, self._clock.now()):
+            self._store.raise_alarm(AlarmKind.CERTIFICATE, trouble)
+        else:
+            self._store.end_alarm(AlarmKind.CERTIFICATE)
+
     def _look_at_clock(self) -> None:
         before = self._clock_state
         self._clock_state = clock_state(self._config.gateway.require_synced_clock, self._clock.now())
@@ -346,6 +358,7 @@ class Daemon:
                 self._clock.now().isoformat(timespec="seconds"),
             )
             self._ring_who_keeps_hours()
+            self._look_at_certificates()
 
     def _ring_who_keeps_hours(self) -> None:
         """The time of day, or whether it can be trusted, is not what it was."""
@@ -392,6 +405,7 @@ class Daemon:
         """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell. Where the
         disk refuses that, it is done again from the beginning."""
         self._end_orphans()
+        self._look_at_certificates()
         self._controller.stop_untrusted()
         self._lines.begin(self._config)
         if reload.errand:

@@ -50,6 +50,8 @@ class AlarmKind(StrEnum):
     """A line cannot be had: no device, held by another program, gone."""
     PORT_SHARED = "port-shared"
     """Another master talks on a line."""
+    CERTIFICATE = "certificate"
+    """One that TLS or signatures rest on ends soon, has ended, or does not count yet."""
     OUTBOX = "outbox"
     """So much waits for the broker that new campaigns are refused."""
     STORE = "store"

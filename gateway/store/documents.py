@@ -241,6 +241,8 @@ ALARM_ADVICE: dict[AlarmKind, str] = {
     AlarmKind.PORT_LOST: "Check the adapter and its cable, or address and network, and that nobody else has the line: "
     "see `ports`. The gateway goes on by itself when it has the line.",
     AlarmKind.PORT_SHARED: "Let one master alone talk on a line: stop the other, or lend it the line (`port hold`).",
+    AlarmKind.CERTIFICATE: "Put a renewed one in the place of the old file, then `systemctl reload meter-gateway`: "
+    "it counts from the next connection on.",
     AlarmKind.OUTBOX: "Bring the connection to the broker back: see `status`.",
     AlarmKind.STORE: "Keep or delete the file that was set aside; the alarm ends at the next start without it.",
     AlarmKind.MACHINE: ADVICE[Code.E_MACHINE],

@@ -17,14 +17,14 @@ LOOPBACK = "127.0.0.1"
 class Authority:
     """Signs certificates. Its own is in `file`, in PEM like every file here."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, days: float = 3650) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("test authority")
         self.file = directory / "ca.pem"
         certificate = (
-            _builder(self._name, self._name, self._key, age_days=1)
+            _builder(self._name, self._name, self._key, age_days=1, days=days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
@@ -32,19 +32,20 @@ class Authority:
         )
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, *, age_days: int = 1) -> tuple[Path, Path]:
-        """Certificate and private key of `name`, an address or a host name; valid for 2 days, `age_days` of them
+    def sign(self, name: str, *, age_days: float = 1, days: float = 2) -> tuple[Path, Path]:
+        """Certificate and private key of `name`, an address or a host name; valid for `days`, `age_days` of them
         gone."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(_name(name), self._name, key, age_days=age_days)
+            _builder(_name(name), self._name, key, age_days=age_days, days=days)
             .add_extension(x509.SubjectAlternativeName([_alternative(name)]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
             .sign(self._key, hashes.SHA256())
         )
-        files = self._directory / f"{name}-{age_days}.pem", self._directory / f"{name}-{age_days}.key"
+        stem = f"{name}-{age_days}-{days}"
+        files = self._directory / f"{stem}.pem", self._directory / f"{stem}.key"
         files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files[1].write_bytes(_private(key, serialization.NoEncryption()))
         return files
@@ -75,7 +76,12 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, age_days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    age_days: float,
+    days: float,
 ) -> x509.CertificateBuilder:
     begin = datetime.now(UTC) - timedelta(days=age_days)
     return (
@@ -85,7 +91,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
-        .not_valid_after(begin + timedelta(days=2))
+        .not_valid_after(begin + timedelta(days=days))
     )
 
 
