@@ -1,7 +1,8 @@
 """A real MQTT broker for tests and the demo, on a machine that has none, without root and without installing it.
 
-`mosquitto_path()` gives a mosquitto that runs: the one on PATH, else the distribution's own package with the
-libraries it lacks, unpacked under build/ of this checkout. `Mosquitto` runs it on a free loopback port.
+`mosquitto_path()` gives a mosquitto that runs, `client_path()` its clients: those on PATH, else the distribution's own
+packages with the libraries they lack, unpacked under build/ of this checkout. `Mosquitto` runs it on a free loopback
+port.
 As a script it prints the path, and tries more than once: `python tests/support/broker.py`.
 """
 
@@ -39,8 +40,9 @@ for directory in "$here"/root/lib/*-linux-* "$here"/root/usr/lib/*-linux-*; do
     LD_LIBRARY_PATH="$directory${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 done
 export LD_LIBRARY_PATH
-exec "$here/root/usr/sbin/mosquitto" "$@"
+exec "$here"/root/usr/*bin/"$(basename "$0")" "$@"
 """
+_PROGRAMS = ("mosquitto", "mosquitto_pub", "mosquitto_sub")
 
 
 class BrokerMissingError(Exception):
@@ -49,25 +51,36 @@ class BrokerMissingError(Exception):
 
 def mosquitto_path() -> Path:
     """A mosquitto that runs. Gets it at the first call on a machine; raises BrokerMissingError."""
+    return _program("mosquitto")
+
+
+def client_path(name: str) -> Path:
+    """mosquitto_pub or mosquitto_sub, got like mosquitto itself."""
+    return _program(name)
+
+
+def _program(name: str) -> Path:
     search_path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    installed = shutil.which("mosquitto", path=search_path)
+    installed = shutil.which(name, path=search_path)
     if installed:
         return Path(installed)
-    launcher = _UNPACKED / "mosquitto"
+    launcher = _UNPACKED / name
     with _one_at_a_time():
         if not _runs(launcher):
             _obtain(_UNPACKED)
             if not _runs(launcher):
-                raise BrokerMissingError(f"{launcher} was unpacked but does not run: install mosquitto")
+                raise BrokerMissingError(f"{launcher} was unpacked but does not run: install {name}")
     return launcher
 
 
 class Mosquitto:
     """One broker process. `settings` are lines of mosquitto.conf(5) besides the listener; `acl` the lines of its
-    ACL file. Port, persisted sessions and retained messages stay the same over stop() and start()."""
+    ACL file; `whole`, a file of its own, stands in the place of both. Port, persisted sessions and retained messages
+    stay the same over stop() and start()."""
 
     def __init__(self, directory: Path, *, settings: str = "", acl: str = "") -> None:
         self.directory = directory
+        self.whole: Path | None = None
         self._settings = settings
         self._acl = acl
         self._binary = mosquitto_path()
@@ -123,6 +136,8 @@ class Mosquitto:
         return self.directory / "mosquitto.log"
 
     def _configuration(self) -> Path:
+        if self.whole is not None:
+            return self.whole
         lines = [
             f"listener {self.port} 127.0.0.1",
             "persistence true",
@@ -187,8 +202,8 @@ def _free_port() -> int:
 def _runs(binary: Path) -> bool:
     if not binary.exists():
         return False
-    shown = subprocess.run([binary, "-h"], capture_output=True, check=False, timeout=_START_TIMEOUT_S)
-    return b"mosquitto version" in shown.stdout
+    shown = subprocess.run([binary, "--help"], capture_output=True, check=False, timeout=_START_TIMEOUT_S)
+    return f"{binary.name} version".encode() in shown.stdout
 
 
 @contextlib.contextmanager
@@ -211,16 +226,18 @@ def _obtain(target: Path) -> None:
     downloads.mkdir(parents=True)
     apt = _apt(fresh / "apt")
     _run([*apt, "update"], downloads)
-    wanted = _run([*apt, "install", "--print-uris", "--no-install-recommends", "mosquitto"], downloads)
+    programs = ["mosquitto", "mosquitto-clients"]
+    wanted = _run([*apt, "install", "--print-uris", "--no-install-recommends", *programs], downloads)
     packages = [_name_and_version(line) for line in wanted.splitlines() if line.startswith("'")]
     # The C library belongs to the loader of this machine; one of another version beside it crashes.
     packages = [package for package in packages if not package.startswith(("libc6=", "libc-bin="))]
     _run([*apt, "download", *packages], downloads)
     for package in sorted(downloads.glob("*.deb")):
         _run(["dpkg-deb", "-x", str(package), str(fresh / "root")], downloads)
-    launcher = fresh / "mosquitto"
-    launcher.write_text(_LAUNCHER)
-    launcher.chmod(0o755)
+    for name in _PROGRAMS:
+        launcher = fresh / name
+        launcher.write_text(_LAUNCHER)
+        launcher.chmod(0o755)
     shutil.rmtree(fresh / "apt")
     shutil.rmtree(downloads)
     shutil.rmtree(target, ignore_errors=True)

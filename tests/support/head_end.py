@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from paho.mqtt import client as paho
@@ -32,7 +33,10 @@ class HeadEnd:
     """A client of a broker on loopback that hears `topics`, with a session that outlives the broker. In its own
     thread; connects again by itself."""
 
-    def __init__(self, port: int, *topics: str, client_id: str = "head-end") -> None:
+    def __init__(
+        self, port: int, *topics: str, client_id: str = "head-end", tls: Mapping[str, Path] | None = None
+    ) -> None:
+        """`tls`: `ca_file`, `cert_file` and `key_file`, as a gateway names them."""
         self._topics = topics
         self._changed = threading.Condition()
         self._heard: list[Heard] = []
@@ -49,6 +53,8 @@ class HeadEnd:
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
         self._client.reconnect_delay_set(1, 1)
+        if tls:
+            self._client.tls_set(str(tls["ca_file"]), str(tls["cert_file"]), str(tls["key_file"]))
         properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=3600)
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
 

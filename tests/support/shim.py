@@ -19,8 +19,10 @@ WILL = Message("up/state", b"gone", retain=True)
 class Ours:
     """A shim with what it was delivered and told."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
-        self.broker = PahoBroker(MqttSettings(url, **settings), "mgw-test")
+    def __init__(
+        self, url: str, *, client_id: str = "mgw-test", keeps_session: bool = True, **settings: Any
+    ) -> None:
+        self.broker = PahoBroker(MqttSettings(url, **settings), client_id, keeps_session=keeps_session)
         self.delivered: list[Delivery] = []
         self.events: list[Event] = []
         self.deliver: Callable[[Delivery], None] = self.delivered.append
