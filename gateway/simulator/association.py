@@ -11,11 +11,10 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from enum import Enum, auto
-from random import Random
 
 from gateway.errors import SecurityError, WireError
 from gateway.model import Authentication, HlsCounter, Security
-from gateway.simulator.faults import Faults
+from gateway.simulator.faults import Dice, Faults
 from gateway.simulator.history import History, What
 from gateway.simulator.objects import ASSOCIATION, ASSOCIATION_CLASS, Objects
 from gateway.simulator.services import OFFERED, Answered, Services, refusal
@@ -122,7 +121,7 @@ class MeterAssociation:
         door: Door,
         faults: Faults,
         history: History,
-        chance: Random,
+        chance: Dice,
     ) -> None:
         self._spec = spec
         self._client = client

@@ -10,12 +10,11 @@ keeps in flash: it survives reboots.
 from __future__ import annotations
 
 import hashlib
-import random
 from typing import Any, NamedTuple, cast
 
 from gateway.model import IdentifierSource
 from gateway.model import ImageTransferStatus as Status
-from gateway.simulator.faults import A4, A5, A7, Bitmap, Erasing, Faults
+from gateway.simulator.faults import A4, A5, A7, Bitmap, Dice, Erasing, Faults
 from gateway.simulator.history import History, What
 from gateway.simulator.spec import MeterSpec
 from gateway.wire import axdr
@@ -42,7 +41,7 @@ _TAKEN = Outcome(ActionResult.SUCCESS)
 class ImageTransfer:
     """The Image Transfer object of one meter, with the firmware it concerns."""
 
-    def __init__(self, spec: MeterSpec, faults: Faults, history: History, chance: random.Random) -> None:
+    def __init__(self, spec: MeterSpec, faults: Faults, history: History, chance: Dice) -> None:
         self._spec = spec
         self._faults = faults
         self._history = history

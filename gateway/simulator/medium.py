@@ -10,7 +10,6 @@ take no time, and TCP know no collisions).
 from __future__ import annotations
 
 import math
-import random
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from gateway.errors import LinkLostError
 from gateway.model import Framing
 from gateway.simulator.broadcast import for_all
-from gateway.simulator.faults import Echo, Faults, Talk, dice
+from gateway.simulator.faults import Dice, Echo, Faults, Talk
 from gateway.simulator.link import Sent
 from gateway.simulator.meter import VirtualMeter
 from gateway.simulator.noise import MOMENT_S, Burst, Disturbance, both, frames_of, garbled, overlap
@@ -73,10 +72,10 @@ class Medium:
             Disturbance(faults.to_gateway, seed, "noise to gateway"),
         )
         self._turnaround_s = faults.turnaround_s
-        self._echo, self._echo_chance = faults.echo, dice(seed, "echo")
+        self._echo, self._echo_chance = faults.echo, Dice(seed, "echo")
         self._shared = framing is Framing.HDLC
         self._talkers = [
-            _Talker(talk, self.octet_s or _TALK_OCTET_S, dice(seed, f"talk {number}"))
+            _Talker(talk, self.octet_s or _TALK_OCTET_S, Dice(seed, f"talk {number}"))
             for number, talk in enumerate(faults.talks if self._shared else ())
         ]
         self._straight = self._out.quiet and not (
@@ -253,7 +252,7 @@ class Medium:
 class _Talker:
     """Somebody who talks as `Talk` says."""
 
-    def __init__(self, talk: Talk, octet_s: float, chance: random.Random) -> None:
+    def __init__(self, talk: Talk, octet_s: float, chance: Dice) -> None:
         self._talk = talk
         self._octet_s = octet_s
         self._chance = chance
@@ -282,7 +281,7 @@ class _Talker:
             self._spell_end_s = self.next_s + self._talk.for_s
 
 
-def _echoed(octets: bytes, echo: Echo, chance: random.Random) -> bytes:
+def _echoed(octets: bytes, echo: Echo, chance: Dice) -> bytes:
     """What comes back of octets that were sent."""
     match echo:
         case Echo.HALF:

@@ -7,7 +7,7 @@ from functools import partial
 from gateway.model import ImageTransferStatus
 from gateway.simulator.association import Counters, Door, MeterAssociation
 from gateway.simulator.broadcast import BroadcastEar
-from gateway.simulator.faults import NONE, Faults, Mishap, Then, dice
+from gateway.simulator.faults import NONE, Dice, Faults, Mishap, Then
 from gateway.simulator.history import History, What
 from gateway.simulator.image import ImageTransfer, Outcome
 from gateway.simulator.link import Reply, SecondaryLink, Sent
@@ -34,16 +34,16 @@ class VirtualMeter:
         name = f"meter {spec.logical_device_name}"
         self.spec = spec
         self.history = History()
-        self.image = ImageTransfer(spec, faults, self.history, dice(seed, f"{name} blocks"))
+        self.image = ImageTransfer(spec, faults, self.history, Dice(seed, f"{name} blocks"))
         self.counters = Counters(spec.client_counter, spec.own_counter)
         self._door = Door()
         self._faults = faults
         self.schedule = ActionSchedule(spec, faults, self.history)
         self._objects = Objects(spec, self.image, self.schedule, self.history, lambda: self.counters.client)
-        self._challenges = dice(seed, f"{name} challenges")
-        self._replies = dice(seed, f"{name} replies")
+        self._challenges = Dice(seed, f"{name} challenges")
+        self._replies = Dice(seed, f"{name} replies")
         self._ear = BroadcastEar(spec, self.counters)
-        self._misses_now = dice(seed, f"{name} misses")
+        self._misses_now = Dice(seed, f"{name} misses")
         self._links: dict[int, SecondaryLink] = {}
         self._associations: dict[int, MeterAssociation] = {}
         self._outcome = _NOTHING

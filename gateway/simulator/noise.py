@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.simulator.faults import Noise, dice
+from gateway.simulator.faults import Dice, Noise
 
 MOMENT_S = 1e-6
 """Times that are sums differ by less where they are meant to be the same; an octet takes ten times as long at least."""
@@ -27,9 +26,9 @@ class Disturbance:
     def __init__(self, noise: Noise, seed: int, purpose: str) -> None:
         self.quiet = noise.silent
         self._noise = noise
-        self._chance = dice(seed, purpose)
-        self._bits = _Strikes(noise.bit_error_rate, dice(seed, f"{purpose}, bits"))
-        self._losses = _Strikes(noise.octet_loss_rate, dice(seed, f"{purpose}, octets"))
+        self._chance = Dice(seed, purpose)
+        self._bits = _Strikes(noise.bit_error_rate, Dice(seed, f"{purpose}, bits"))
+        self._losses = _Strikes(noise.octet_loss_rate, Dice(seed, f"{purpose}, octets"))
 
     def of(self, frame: bytes) -> Iterator[tuple[float, bytes]]:
         """What is left of a frame, in pieces, and how late each comes."""
@@ -74,7 +73,7 @@ class _Strikes:
     """Where chance strikes in an endless row of bits or octets, each of which it hits with the same probability: the
     distance from one hit to the next is thrown, so that quiet stretches cost nothing."""
 
-    def __init__(self, rate: float, chance: random.Random) -> None:
+    def __init__(self, rate: float, chance: Dice) -> None:
         self._log_miss = math.log1p(-rate) if rate < 1.0 else -math.inf
         self._chance = chance
         self._left = self._distance() if rate else math.inf

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from gateway.clock import Clock
 from gateway.model import Framing
 from gateway.simulator.clock import VirtualClock
-from gateway.simulator.faults import NONE, dice
+from gateway.simulator.faults import NONE, Dice
 from gateway.simulator.line import VirtualLine
 from gateway.simulator.link import Sent
 from gateway.simulator.medium import BITS_PER_OCTET, Medium
@@ -88,7 +88,7 @@ class OpticalMedium(Medium):
         super().__init__([meter], baud=SIGN_ON_BAUD, framing=Framing.HDLC, faults=NONE, seed=seed)
         self._meter = meter
         self._head = head
-        self._noise = dice(seed, "wrong rate")
+        self._noise = Dice(seed, "wrong rate")
         self._baud = SIGN_ON_BAUD
         self._going: list[_Passage] = []
         self._coming: list[_Passage] = []
