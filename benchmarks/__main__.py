@@ -13,74 +13,37 @@ import argparse
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The simulated world, the broker and the octets that nobody means well with are the tests' own.
 sys.path.insert(0, str(_ROOT / "tests"))
 
-from benchmarks import (  # noqa: E402 (the path comes first)
-    block,
-    broadcast,
-    dead_time,
-    fetch,
-    fuzz,
-    idle,
-    instructions,
-    interleave,
-    kill9,
-    line,
-    log_volume,
-    many_meters,
-    mqtt_images,
-    package,
-    ports,
-    power_cuts,
-    resume,
-    seeds,
-    simulation,
-    store_writes,
-    transfer,
-)
 from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
-_LONG = ("fuzz", "kill9", "power_cuts", "store_writes", "resume", "many_meters", "seeds")
+_FIGURES = (
+    "block", "dead_time", "transfer", "line", "ports", "interleave", "broadcast", "fetch", "mqtt_images", "idle",
+    "log_volume", "simulation", "instructions", "package",
+)  # fmt: skip
+_LONG = ("fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
+_BY_LIBRARIES = ("block", "transfer")
+"""Measured with each set of libraries."""
+_BY_ITSELF = "many_meters"
+"""Measures the memory of its process, in which nobody else was before."""
 _UNDISTURBED = ("interleave", "broadcast", "log_volume", "instructions")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    figures: dict[str, Callable[[dict[str, Path]], Iterator[Figure]]] = {
-        "block": lambda pythons: iter([block.figure(pythons)]),
-        "dead_time": lambda _: iter([dead_time.figure()]),
-        "transfer": lambda pythons: iter([transfer.figure(pythons)]),
-        "line": lambda _: line.figures(),
-        "ports": lambda _: iter([ports.figure()]),
-        "interleave": lambda _: iter([interleave.figure()]),
-        "broadcast": lambda _: broadcast.figures(),
-        "fetch": lambda _: fetch.figures(),
-        "mqtt_images": lambda _: mqtt_images.figures(),
-        "idle": lambda _: idle.figures(),
-        "log_volume": lambda _: log_volume.figures(),
-        "simulation": lambda _: iter([simulation.figure()]),
-        "instructions": lambda _: instructions.figures(),
-        "package": lambda _: package.figures(),
-        "fuzz": lambda _: iter([fuzz.figure()]),
-        "resume": lambda _: iter([resume.figure()]),
-        "many_meters": lambda _: many_meters.figures(),
-        "seeds": lambda _: iter([seeds.figure()]),
-        "kill9": lambda _: iter([kill9.figure()]),
-        "power_cuts": lambda _: iter([power_cuts.figure()]),
-        "store_writes": lambda _: store_writes.figures(),
-    }
-    parser.add_argument("figures", nargs="*", choices=["all", *figures], default="all")
+    parser.add_argument("figures", nargs="*", choices=["all", *_FIGURES, *_LONG], default="all")
     parser.add_argument("--with", dest="sets", action="append", default=[], metavar="SET=PYTHON")
     options = parser.parse_args()
     wanted = [options.figures] if isinstance(options.figures, str) else options.figures
     if "all" in wanted:
-        wanted = [name for name in figures if name not in _LONG]
+        wanted = list(_FIGURES)
     pythons = {_NEWEST: Path(sys.executable)}
     pythons |= {name: Path(python) for name, _, python in (entry.partition("=") for entry in options.sets)}
     together = [name for name in wanted if name in _UNDISTURBED]
@@ -90,14 +53,28 @@ def main() -> int:
     for name in wanted:
         if name in together:
             continue
+        if name == _BY_ITSELF and len(wanted) > 1:
+            status = _side_by_side([name]) or status
+            continue
         tell(f"measuring {name} ...")
         try:
-            for figure in figures[name](pythons):
+            for figure in _measured(name, pythons):
                 print(figure.line(), flush=True)
         except Exception:  # noqa: BLE001 (one that cannot be measured hides no other)
             traceback.print_exc()
             status = 1
     return _side_by_side(together) or status
+
+
+def _measured(name: str, pythons: Mapping[str, Path]) -> Iterator[Figure]:
+    """By a module that is imported here: the memory that one measures has nothing of the others in it."""
+    module = import_module(f"benchmarks.{name}")
+    if name in _BY_LIBRARIES:
+        yield module.figure(pythons)
+    elif hasattr(module, "figures"):
+        yield from module.figures()
+    else:
+        yield module.figure()
 
 
 def _side_by_side(names: Sequence[str]) -> int:

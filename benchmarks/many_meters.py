@@ -7,7 +7,7 @@ the conductor, over the steps of all workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from support.many_meters import measured
 
@@ -50,7 +50,7 @@ def figures() -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def _told(took_us: list[float]) -> dict[str, float]:
+def _told(took_us: Sequence[float]) -> dict[str, float]:
     mean = sum(took_us) / len(took_us)
     return {
         "steps": len(took_us),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +29,9 @@ class Field:
     """What the process had before there was a gateway in it."""
     process_mib: float
     """The most that it had."""
-    steps_us: list[float]
+    steps_us: Sequence[float]
     """Of each step of a worker, its exchange left out."""
-    conductor_us: list[float]
+    conductor_us: Sequence[float]
     virtual_hours: float
 
 
@@ -75,11 +76,11 @@ def _field(meters: int, ports: int) -> list[SimMeter]:
 
 
 class _Timed:
-    """CPU of calls of one function, in their order."""
+    """CPU of calls of one function, in their order; in arrays, since the memory of the process is measured too."""
 
     def __init__(self) -> None:
-        self.took_us: list[float] = []
-        self.begun: list[int] = []
+        self.took_us = array("d")
+        self.begun = array("q")
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **named: Any) -> Any:
@@ -92,11 +93,11 @@ class _Timed:
 
         return timed
 
-    def less(self, inner: _Timed) -> list[float]:
+    def less(self, inner: _Timed) -> array[float]:
         """Without what they spent in calls of `inner`, at most one in each."""
         left = iter(zip(inner.begun, inner.took_us, strict=True))
         following = next(left, None)
-        found = []
+        found = array("d")
         for begun, took_us in zip(self.begun, self.took_us, strict=True):
             if following is not None and begun <= following[0] <= begun + took_us * 1e3:
                 found.append(took_us - following[1])
