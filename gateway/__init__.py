@@ -8,6 +8,7 @@ Rooms, by floor; imports go strictly down or stay within a room (tests/test_floo
      4   worker/     one port: the next exchange with the next meter        uplink/   the only room that knows paho
          supplier.py fetches the images that campaigns wait for             simulator/ virtual meters, virtual lines
          conductor.py holds campaigns to their windows, turns and approvals
+         page/      the local status page, and its figures for Prometheus
      3   link/       lines, and one association with one meter              control/  verbs, schemas, the socket
          schedule.py the only place that knows APScheduler
      2   wire/       PURE: octets <-> meaning (HDLC, wrapper, mode E, A-XDR, APDUs, ciphering, class 18)

@@ -17,6 +17,7 @@ UPLINK = "uplink"
 SUPPLIER = "supplier"
 CONTROL = "control"
 CONDUCTOR = "conductor"
+PAGE = "page"
 
 
 def port_actor(port_name: str) -> str:

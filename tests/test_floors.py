@@ -14,7 +14,7 @@ FLOORS = {
     "signing": 1, "identifiers": 1, "urls": 1, "words": 1,
     "wire": 2, "transfer": 2, "plan": 2, "config": 2, "supply": 2, "store": 2,
     "link": 3, "control": 3, "schedule": 3,
-    "worker": 4, "supplier": 4, "conductor": 4, "uplink": 4, "simulator": 4,
+    "worker": 4, "page": 4, "supplier": 4, "conductor": 4, "uplink": 4, "simulator": 4,
     "daemon": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 
@@ -27,6 +27,7 @@ STAIRS = {("cli", "daemon")}
 # Rooms that see less than their floor allows.
 SEES_ONLY = {
     "link": {*VOCABULARY, "wire"},
+    "page": {*VOCABULARY, "control", "store"},
     "simulator": {"wire", "link.port", "clock", "model", "errors"},
 }
 

@@ -27,6 +27,7 @@ TITLES = {
     "commands": "[commands]",
     "firmware": "[firmware]",
     "windows.NAME": "[windows.NAME]",
+    "page": "[page]",
     "ports": "[[ports]]",
     "meters": "[[meters]]",
     "profiles.NAME": "[profiles.NAME]",
@@ -44,6 +45,8 @@ ABOUT = {
     "`campaign.*`.",
     "firmware": "Which images are believed, and where they may come from.",
     "windows.NAME": "The hours in which campaigns that name this window may work.",
+    "page": "The local status page, read-only, and its figures for Prometheus. Without this section nothing listens on "
+    "any network.",
     "ports": "A line, once for each; at most 64.",
     "meters": "A meter, once for each. `wrapper` stands for a tcp port with that framing; behind one with HDLC the "
     "addresses are those of a bus.",
@@ -58,6 +61,7 @@ READ_ON = {
     "commands": "[trust.md](trust.md#signed-orders)",
     "firmware": "[trust.md](trust.md), [images.md](images.md)",
     "windows.NAME": "[windows.md](windows.md)",
+    "page": "[page.md](page.md)",
     "ports": "[wiring.md](wiring.md)",
     "profiles.NAME": "[profiles.md](profiles.md), which says how to find out what a model needs",
 }

@@ -37,7 +37,7 @@ def plan_reload(running: Config, loaded: Config) -> ReloadPlan:
     if any(loaded.keys.get(meter.id) != running.keys.get(meter.id) for meter in loaded.meters):
         needs_restart.append("keys.toml")
     config = replace(loaded, gateway=gateway, mqtt=running.mqtt, keys=running.keys)
-    sections = ("gateway", "commands", "firmware", "windows")
+    sections = ("gateway", "commands", "firmware", "windows", "page")
     applied = [name for name in sections if getattr(config, name) != getattr(running, name)]
     return ReloadPlan(config, tuple(applied), tuple(needs_restart))
 

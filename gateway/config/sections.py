@@ -26,6 +26,7 @@ from gateway.model import (
     GatewaySettings,
     Meter,
     MeterKeys,
+    PageSettings,
     Parity,
     PortKind,
     PortSettings,
@@ -60,6 +61,8 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
     commands = read_commands(settings.table("commands"), _VERB_PATTERN)
     firmware = read_firmware(settings.table("firmware"))
     windows = read_windows(settings.table("windows"), timezone=gateway.timezone)
+    page_table = settings.table("page")
+    page = _page(page_table) if "page" in settings else None
     ports = [_port(table) for table in port_tables]
     profiles = {
         name: read_profile(name, table, gateway.timezone) for name, table in profile_table.named(v.ID).items()
@@ -95,7 +98,7 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
             )
         if whole:
             _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
-    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys, windows)
+    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys, windows, page)
 
 
 # -- one function for each section ----------------------------------------------------------------------------
@@ -138,6 +141,19 @@ def _gateway(table: Table) -> GatewaySettings:
     )
     table.finish()
     return settings
+
+
+def _page(table: Table) -> PageSettings:
+    host, port = table.read(
+        "listen",
+        v.OWN_ADDRESS,
+        ("", 0),
+        "Where browsers and Prometheus find it. `127.0.0.1` and `[::1]` are this machine alone; `0.0.0.0` is every "
+        "address of IPv4, `[::]` every address.",
+        required=True,
+    )
+    table.finish()
+    return PageSettings(host, port)
 
 
 def _verb_pattern(value: Any) -> str:

@@ -256,6 +256,22 @@ def _host_and_port(value: Any) -> str:
     return text
 
 
+def _own_address(value: Any) -> tuple[str, int]:
+    place = re.fullmatch(r"(?:\[([^\[\]]+)\]|([0-9.]+)):(\d{1,5})", _printable(value), re.ASCII)
+    if place is None or not 1024 <= int(place[3]) <= 65535:
+        raise ValueError
+    address = ipaddress.IPv6Address(place[1]) if place[1] else ipaddress.IPv4Address(place[2])
+    if address.is_multicast:
+        raise ValueError
+    return str(address), int(place[3])
+
+
+OWN_ADDRESS = Kind(
+    'an IP address of this machine and a port from 1024 on, such as "127.0.0.1:8471" or "[::1]:8471"',
+    _own_address,
+)
+
+
 HOST_AND_PORT = Kind('"host:port"', _host_and_port)
 
 

@@ -140,12 +140,13 @@ class Verbs:
         return _done(command, {"ts": time_text(self._clock.now())})
 
     def info_get(self, command: Command, _descriptor: int | None) -> Reply:
-        """What it is, and in `now` how it is: clock, connection to the broker, alarms."""
+        """What it is, and in `now` how it is: clock, connection to the broker, what waits for it, alarms."""
         latest = self._board.values
         now = {
             "clock": latest("clock").get(("clock",)),
             "uplink": latest("uplink").get(("uplink",)),
             "alarms": {key[-1]: value for key, value in latest("alarm").items()},
+            "outbox_bytes": self._store.outbox_bytes(),
         }
         return _done(command, {**self.info(), "now": now})
 
@@ -204,7 +205,7 @@ class Verbs:
         config = self.config
         jobs = {job.meter_id: job for port in config.ports for job in self._store.open_jobs(port.name)}
         parked = self._store.all_parked()
-        tunings = self._store.tunings()
+        tunings, versions = self._store.tunings(), self._store.versions()
         latest = self._board.values("meter")
         meters = []
         for meter in config.meters:
@@ -212,6 +213,7 @@ class Verbs:
             now = {
                 "campaign_id": job and job.campaign_id,
                 "state": job and job.state,
+                "version": versions.get(meter.id, ""),
                 "parked": parked_document(parked[meter.id]) if meter.id in parked else None,
                 "tuning": tuning_document(tunings[meter.id]) if meter.id in tunings else None,
             }

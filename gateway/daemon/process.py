@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from gateway import config as configuration
-from gateway.board import CONDUCTOR, CONTROL, SUPPLIER, UPLINK, Board, port_actor
+from gateway.board import CONDUCTOR, CONTROL, PAGE, SUPPLIER, UPLINK, Board, port_actor
 from gateway.clock import SystemClock
 from gateway.conductor import Conductor
 from gateway.control import Controller, ControlServer
@@ -42,6 +42,7 @@ from gateway.model import (
     PortKind,
     PortSettings,
 )
+from gateway.page import StatusPage
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS
@@ -135,11 +136,15 @@ class Daemon:
         self._supplier = Supplier(
             self._store, self._images, config.firmware, self._clock, self._board, sources=sources
         )
+        self._page = StatusPage(
+            config.page, ask=self._controller.look, store=self._store, board=self._board, clock=self._clock
+        )
         self._others = [
             # A server that drips may hold a fetch for long; nothing but other fetches waits for it.
             self._thread(SUPPLIER, self._supplier, patience_s=float("inf")),
             self._control_thread(),
             self._conductor_thread(),
+            self._thread(PAGE, self._page, self._page.close),
         ]
         self._lines = Lines(self._port_thread)
         self._uplink = self._uplink_thread(config.mqtt) if config.mqtt else None
@@ -397,6 +402,7 @@ class Daemon:
         self._controller.use(plan.config)
         self._supplier.use(plan.config.firmware)
         self._store.use_windows(plan.config.windows)
+        self._page.use(plan.config.page)
         self._images.quota_bytes = plan.config.firmware.quota_bytes
         ports = self._lines.leave(plan.config)
         self._reload = reloads.applied((*plan.applied, *ports), plan.needs_restart, errand)

@@ -165,6 +165,15 @@ class FirmwareSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSettings:
+    """Where the local status page listens."""
+
+    host: str
+    """An IP address of this machine, or 0.0.0.0 or :: for all of them."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """Hours in which meters may be worked on. `days` are those on which it opens, 0 is Monday; `start` is local time in
     `timezone`, an IANA name."""
@@ -197,3 +206,5 @@ class Config:
     meters: tuple[Meter, ...]
     keys: Mapping[str, MeterKeys] = field(default_factory=dict, repr=False)
     windows: Mapping[str, Window] = field(default_factory=dict)
+    page: PageSettings | None = None
+    """None: nothing listens."""

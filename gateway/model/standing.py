@@ -58,6 +58,8 @@ class AlarmKind(StrEnum):
     """The database was broken and had to be made anew."""
     MACHINE = "machine"
     """The state belongs to another machine."""
+    PAGE = "page"
+    """The status page cannot listen where it should."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,15 @@ class Jobs(Commands):
         )
         return job_of(row).record if row else None
 
+    def versions(self) -> dict[str, str]:
+        """The firmware version that each meter reported last; those that never did are left out."""
+        # max() takes the other columns from the row that it found (sqlite.org/lang_select.html#bareagg).
+        rows = self._rows(
+            "SELECT meter_id, max(number), coalesce(nullif(version_after, ''), version_before) AS version FROM jobs"
+            " WHERE version_before != '' OR version_after != '' GROUP BY meter_id"
+        )
+        return {row["meter_id"]: row["version"] for row in rows}
+
     def open_jobs(self, port: str) -> list[Job]:
         """Every job on this port that has not ended, whatever its campaign waits for."""
         rows = self._rows(f"{JOBS} WHERE port = ? AND finished_at IS NULL ORDER BY number", port)
