@@ -1,22 +1,23 @@
-"""How moments, durations and what a campaign waits for are put into words, wherever people read them. Pure."""
+"""How moments, durations and what a campaign waits for are put into words, wherever people read them. Pure.
+
+Of documents and their strings: `gateway.model` takes longer to import than a daemon takes to answer `status`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.model import PausedWhy
-
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-_GOES_ON_BY = {
-    PausedWhy.OPERATOR: "campaign resume",
-    PausedWhy.APPROVAL: "campaign approve",
-    PausedWhy.FAILURES: "campaign retry, or campaign resume",
+DECIDED_BY = {
+    "operator": "campaign resume",
+    "approval": "campaign approve",
+    "failures": "campaign retry, or campaign resume",
 }
-"""What an operator does about a campaign that does not go on by itself."""
+"""What an operator does about a campaign that does not go on by itself, by why it is paused."""
 
 
 def printable(text: object) -> str:
@@ -63,9 +64,20 @@ def waits_for(campaign: Mapping[str, Any], timezone: str | None = None) -> str:
     words = [f"{campaign['code']}: {campaign['message']}" if campaign["code"] else campaign["message"]]
     if campaign["opens_at"]:
         words.append(f"goes on at {moment(campaign['opens_at'], timezone)}")
-    if campaign["paused"] in _GOES_ON_BY:
-        words.append(f"goes on by: {_GOES_ON_BY[campaign['paused']]}")
+    if by := decided_by(campaign):
+        words.append(f"goes on by: {by}")
     return ", ".join(filter(None, words))
+
+
+def decided_by(campaign: Mapping[str, Any]) -> str:
+    """The command by which an operator lets it go on; empty for one that does so by itself."""
+    return DECIDED_BY.get(campaign["paused"], "")
+
+
+def share_done(jobs: Sequence[Mapping[str, Any]]) -> float:
+    """How much of a campaign is done, of 1, by the blocks in its meters; a meter that has ended is done."""
+    done = [1.0 if job["finished_at"] else job["blocks_done"] / max(job["blocks_total"], 1) for job in jobs]
+    return sum(done) / max(len(done), 1)
 
 
 def expected_end(campaign: Mapping[str, Any], timezone: str | None = None) -> str:

@@ -5,11 +5,11 @@ daemon over its control socket. Exit status: 0 done; 1 the operation failed (cod
 configuration; 3 no daemon was reached; 130 interrupted.
 
 Files: `root` (the command itself, options, exit status), `client` (the control socket), `service` (run, check,
-status, probe), `meters`, `ports`, `scan`, `images`, `serve` and `signing` (image), `campaigns` (campaign, update),
-`order_options` (what an order says), `windows` (window, and what waits for it), `watch` (a campaign as it goes on),
-`report` (what became of it), `trace` and `pcapng` (a line as it goes on), `text` and `bars` (how things are shown),
-`state` and `state_file` (the state as a whole), `support`, `support_bundle` and `redaction` (what a developer is
-handed), `simulate`, `demo`. A command's modules are imported when it is used: `status` must answer at once.
+probe), `status`, `meters`, `ports`, `scan`, `images`, `serve` and `signing` (image), `campaigns` (campaign, update),
+`order_options` (what an order says), `windows`, `watch` (a campaign as it goes on) and `live` (the same, drawn on a
+terminal), `report` (what became of it), `trace` and `pcapng` (a line as it goes on), `text` and `bars` (how things are
+shown), `state` and `state_file` (the state as a whole), `support`, `support_bundle` and `redaction` (what a developer
+is handed), `simulate`, `demo`. A command's modules are imported when it is used: `status` must answer at once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.signing import ManifestFile, manifest_option
-from gateway.cli.text import counts, duration, safe, say_json, table
+from gateway.cli.text import counts, duration, folded, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
 from gateway.model import ActivateWhen
 from gateway.words import moment, state_of, waits_for
@@ -186,8 +186,7 @@ def _campaign_text(one: Document, jobs: list[Document]) -> str:
     lines = [table([fact for fact in facts if fact[1]]), "", table([_job_row(job) for job in jobs])]
     for job in jobs:
         if job["advice"]:
-            lines += ["", f"{job['meter']}: {job['advice']}"]
-            lines += [f"  {safe(job['detail'])}"] if job["detail"] else []
+            lines += ["", *folded(f"{job['meter']}: {job['advice']}"), *folded(job["detail"], "  ")]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ class _Story:
         self._campaign: dict[str, Any] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
         self._rejected = ""
+        self._tell: Callable[[str], object] = lambda line: _say(desk, line)
 
     def wait_until_online(self) -> None:
         self._listen_until(lambda: self._online, _START_TIMEOUT_S, "the gateway does not reach the broker")
@@ -170,6 +172,7 @@ class _Story:
                 job = self._jobs.get(virtual.meter_id(0), {})
                 return self._campaign.get("state") in _ENDED and job.get("finished_at") is not None
 
+            self._tell = view.say
             self._listen_until(ended, _TIMEOUT_S, "the campaign does not end")
         return self._jobs[virtual.meter_id(0)]
 
@@ -187,7 +190,7 @@ class _Story:
                 self._online = document["online"]
             case ["rsp"]:
                 outcome = " ".join(filter(None, [document["status"], document["code"], document["message"]]))
-                _say(self._desk, f"MQTT  <-  rsp {outcome}")
+                self._tell(f"MQTT  <-  rsp {outcome}")
                 self._rejected = outcome if document["status"] == "rejected" else ""
             case ["campaign", _]:
                 self._campaign = document

@@ -14,7 +14,7 @@ import click
 
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import counts, differences, duration, safe, say_json, table
+from gateway.cli.text import counts, differences, duration, folded, safe, say_json, table
 from gateway.model import TERMINAL_CAMPAIGN, JobState
 from gateway.words import expected_end, state_of, waits_for
 
@@ -117,7 +117,7 @@ def _page(document: Document) -> str:
     else:
         rows, head = [_row(meter) for meter in meters], _HEAD
     return "\n".join([
-        _headline(document), "", table(_facts(campaign, document["totals"])), "", table(rows, head=head),
+        *folded(_headline(document)), "", table(_facts(campaign, document["totals"])), "", table(rows, head=head),
         *_explained(meters),
     ])  # fmt: skip
 
@@ -125,7 +125,7 @@ def _page(document: Document) -> str:
 def _headline(document: Document) -> str:
     campaign = document["campaign"]
     line = f"Campaign {campaign['campaign_id']}: {state_of(campaign)}, {counts(campaign['counts'])}"
-    return safe(line if document["ended"] else f"{line}. It goes on: this is how it stands now.")
+    return line if document["ended"] else f"{line}. It goes on: this is how it stands now."
 
 
 def _facts(campaign: Document, totals: Document) -> list[tuple[str, str]]:
@@ -189,8 +189,8 @@ def _explained(meters: Iterable[Document]) -> list[str]:
     lines: list[str] = []
     for meter in meters:
         if not meter["code"] and (meter["findings"] or differences(meter[_HEALTH])):
-            lines += ["", f"{safe(meter['meter'])}: {safe(meter['message'])}"]
+            lines += ["", *folded(f"{meter['meter']}: {meter['message']}")]
         if meter["code"]:
-            lines += ["", f"{safe(meter['meter'])}: {meter['code']}: {safe(meter['message'])}"]
-            lines += [f"  {safe(text)}" for text in (meter["detail"], meter["advice"]) if text]
+            lines += ["", *folded(f"{meter['meter']}: {meter['code']}: {meter['message']}")]
+            lines += [*folded(meter["detail"], "  "), *folded(meter["advice"], "  ")]
     return lines

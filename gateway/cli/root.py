@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from gateway.cli.client import Client, NoDaemonError, RefusedError
-from gateway.cli.text import safe, say_json
+from gateway.cli.text import colour_fits, safe, say_json
 from gateway.errors import ConfigError, GatewayError
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -59,7 +60,7 @@ class Desk:
 _COMMANDS = {
     "run": "gateway.cli.service:run",
     "check": "gateway.cli.service:check",
-    "status": "gateway.cli.service:status",
+    "status": "gateway.cli.status:status",
     "meters": "gateway.cli.meters:meters",
     "read": "gateway.cli.meters:read",
     "probe": "gateway.cli.service:probe",
@@ -167,8 +168,17 @@ def root() -> None:
 def run(argv: Sequence[str] | None) -> int:
     """Run one command line; every way it can end has its exit status here."""
     desk = Desk()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names in letters that the locale does not have are escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        result = root.main(args=argv, prog_name="meter-gateway", standalone_mode=False, obj=desk)
+        result = root.main(
+            args=argv,
+            prog_name="meter-gateway",
+            standalone_mode=False,
+            obj=desk,
+            color=None if colour_fits() else False,
+        )
     except click.ClickException as error:
         error.show()
         return error.exit_code

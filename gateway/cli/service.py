@@ -1,23 +1,14 @@
-"""The daemon itself: `run`, `check`, `status`; and one meter: `probe`, the look at it, and `counter adopt`."""
+"""The daemon itself: `run` and `check`; and one meter: `probe`, the look at it, and `counter adopt`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
-from gateway.cli.client import Document
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import counts, say_json, table
-from gateway.cli.windows import windows_table
-from gateway.model import TERMINAL_CAMPAIGN
-from gateway.words import state_of, waits_for
-
-_ENDED = {state.value for state in TERMINAL_CAMPAIGN}
+from gateway.cli.text import say_json, table
 
 
 @click.command()
@@ -49,94 +40,6 @@ def check(desk: Desk) -> None:
         click.echo(f"  {device} is not there now")
     for device in (path for path in paths if path not in missing and not Path(path).is_char_device()):
         click.echo(f"  {device} is no serial device")
-
-
-# -- status ---------------------------------------------------------------------------------------------------
-
-
-@click.command()
-@shared_options
-@click.pass_obj
-def status(desk: Desk) -> None:
-    """Gateway, broker, clock, ports, meters, campaigns and alarms on one screen."""
-    with desk.connect() as client:
-        looks = {
-            verb: client.ask(verb)["data"]
-            for verb in ("info.get", "port.list", "meter.list", "campaign.list", "window.list")
-        }
-    info, meters = looks["info.get"], looks["meter.list"]["meters"]
-    ports, campaigns = looks["port.list"]["ports"], looks["campaign.list"]["campaigns"]
-    windows = looks["window.list"]
-    if desk.as_json:
-        say_json({"info": info, "ports": ports, "meters": meters, "campaigns": campaigns, **windows})
-        return
-    now = info["now"]
-    facts = [
-        ("gateway", f"{info['gateway'] or '(no id)'}, version {info['version']}"),
-        ("broker", _broker(now["uplink"])),
-        ("clock", _clock(now["clock"])),
-        *([("firmware", info["firmware"]["note"])] if info["firmware"]["note"] else []),
-        ("meters", counts(Counter(meter["state"] or "idle" for meter in meters))),
-        ("campaigns", counts(Counter(one["state"] for one in campaigns))),
-    ]
-    open_ones = [one for one in campaigns if one["state"] not in _ENDED]
-    sections = [
-        table(facts),
-        table([_port(port) for port in ports], head=("PORT", "KIND", "WHERE", "METERS", "BUSY", "TROUBLE")),
-        table([_campaign(one) for one in open_ones], head=("CAMPAIGN", "STATE", "METERS", "")),
-        windows_table(windows),
-        _parked(meters),
-        table([(name, alarm["message"]) for name, alarm in now["alarms"].items()], head=("ALARM", ""))
-        or "no alarms",
-    ]
-    click.echo("\n\n".join(filter(None, sections)))
-
-
-def _broker(uplink: Document | None) -> str:
-    if uplink is None:
-        return "none configured, or not tried yet"
-    if uplink["online"]:
-        return f"connected since {uplink['since']}"
-    return f"not connected since {uplink['since']}: {uplink['reason'] or 'never reached'}"
-
-
-def _clock(clock: Document | None) -> str:
-    if clock is None:
-        return "?"
-    local = datetime.now(ZoneInfo(clock["timezone"]) if clock["timezone"] else None).astimezone()
-    return f"{clock['state']}, {local.isoformat(sep=' ', timespec='seconds')} {clock['timezone']}".rstrip()
-
-
-def _port(port: Document) -> tuple[object, ...]:
-    line = (
-        f"{port['device']} {port['baud']} baud" if port["device"] else f"{port['address']} {port['framing']}"
-    )
-    figures = port.get("figures")
-    busy = f"{figures['utilisation_minute']:.0%}" if figures else ""
-    return port["port"], port["kind"], line, port["meters"], busy, _trouble(port, figures)
-
-
-def _trouble(port: Document, figures: Document | None) -> str:
-    """Why the line cannot be used now, and what went wrong on it since the gateway began, in a row."""
-    now = [f"lent until {port['held']['until']}"] if port["held"] else []
-    kinds = ("polls", "timeouts", "damaged", "foreign")
-    return ", ".join(
-        now + port["alarms"] + [f"{figures[kind]} {kind}" for kind in kinds if figures and figures[kind]]
-    )
-
-
-def _campaign(one: Document) -> tuple[object, ...]:
-    return one["campaign_id"], state_of(one), counts(one["counts"]), waits_for(one)
-
-
-def _parked(meters: list[Document]) -> str:
-    """The meters that are left alone, and what to do about them."""
-    parked = [(meter["meter"], meter["parked"]) for meter in meters if meter["parked"]]
-    if not parked:
-        return ""
-    rows = [(name, why["since"], f"{why['code']}: {why['message']}") for name, why in parked]
-    advice = dict.fromkeys(why["advice"] for _, why in parked)
-    return "\n".join([table(rows, head=("LEFT ALONE", "SINCE", "")), *(f"  {text}" for text in advice)])
 
 
 # -- probe ----------------------------------------------------------------------------------------------------

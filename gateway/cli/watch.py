@@ -1,4 +1,4 @@
-"""A campaign as it goes on: a progress bar on a terminal, a line for each change elsewhere, or JSON lines.
+"""A campaign as it goes on: a picture on a terminal (`live`), a line for each change elsewhere, or JSON lines.
 
 Every look asks the daemon afresh (`campaign.get`), so that watching may begin, end and begin again at any time,
 and outlives a restart of the daemon.
@@ -7,16 +7,15 @@ and outlives a restart of the daemon.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import click
 
 from gateway.cli.client import Client, Document, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
-from gateway.cli.text import counts, differences, duration, safe, say_json
+from gateway.cli.text import counts, cursor_moves, differences, duration, safe, say_json
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
 from gateway.words import expected_end, moment, state_of, waits_for
 
@@ -24,17 +23,17 @@ _LOOK_EVERY_S = 0.5
 _RESTART_TAKES_S = 60.0
 """So long a daemon that went away is waited for."""
 _LINE_EVERY_PERCENT = 10
-_BARS_LIMIT = 20
-"""More meters than this and only those that are being worked on have a bar of their own."""
 
 _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 _ENDED_JOB = {state.value for state in TERMINAL_JOB}
 
 
 class View(Protocol):
-    """What one look at the campaign is told."""
+    """What one look at the campaign is told, and lines about something else."""
 
     def show(self, campaign: Document, jobs: list[Document]) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
 
 def watch_campaign(desk: Desk, campaign_id: str) -> int:
@@ -118,8 +117,10 @@ def open_view(desk: Desk) -> Iterator[View]:
     """The view that fits: what was asked for, or where the output goes."""
     if desk.as_json:
         yield JsonLines()
-    elif sys.stdout.isatty():
-        with _bars() as view:
+    elif cursor_moves():
+        from gateway.cli.live import Live
+
+        with contextlib.closing(Live()) as view:
             yield view
     else:
         yield Lines()
@@ -141,6 +142,9 @@ class JsonLines:
             self._last = said
             say_json({"campaign": campaign, "jobs": jobs})
 
+    def say(self, line: str) -> None:
+        """Of the campaign alone."""
+
 
 class Lines:
     """A line for each change of state, and for every tenth of a transfer."""
@@ -155,13 +159,16 @@ class Lines:
             waits = (campaign["state"], campaign["paused"], campaign["opens_at"], campaign["eta"])
             self._say_once(name, (waits, _fetched(campaign)), f"{name}: {campaign_sentence(campaign)}")
         for job in jobs:
-            tenth = _percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
+            tenth = percent(job) // _LINE_EVERY_PERCENT if job["state"] == JobState.TRANSFERRING else 0
             told = (job["state"], tenth, job["code"])
             self._say_once(job["meter"], told, f"{job['meter']}: {job_sentence(job)}")
         if campaign["state"] in _ENDED:
             self._say_once(
                 name, campaign["state"], f"{name}: {campaign['state']}, {counts(campaign['counts'])}"
             )
+
+    def say(self, line: str) -> None:
+        self._say(safe(line))
 
     def _say_once(self, what: str, told: object, sentence: str) -> None:
         if self._last.get(what) != told:
@@ -172,7 +179,7 @@ class Lines:
 def _fetched(campaign: Document) -> object:
     """What of a fetch deserves a line: every tenth of the image, and an attempt that failed."""
     fetch = campaign["fetch"]
-    return fetch and (_percent(fetch, "bytes") // _LINE_EVERY_PERCENT, fetch["next_try_at"])
+    return fetch and (percent(fetch, "bytes") // _LINE_EVERY_PERCENT, fetch["next_try_at"])
 
 
 def campaign_sentence(campaign: Document) -> str:
@@ -181,7 +188,7 @@ def campaign_sentence(campaign: Document) -> str:
     if campaign["paused"]:
         words.append(waits_for(campaign))
     if (fetch := campaign["fetch"]) and campaign["state"] == CampaignState.FETCHING:
-        words[0] += f" {_percent(fetch, 'bytes')} %" if fetch["bytes_total"] else ""
+        words[0] += f" {percent(fetch, 'bytes')} %" if fetch["bytes_total"] else ""
         words.append(_octets(fetch))
         words += [f"{fetch['bytes_per_s'] / 1024:.0f} KiB/s"] if fetch["bytes_per_s"] else []
         words += _to_go(fetch)
@@ -208,11 +215,17 @@ def job_sentence(job: Document) -> str:
     """One meter's part in a few words: `transferring 40 %, 410 of 1024 blocks, 812 B/s, 3 min 20 s to go`."""
     words = [str(job["state"])]
     if job["state"] == JobState.TRANSFERRING and job["blocks_total"]:
-        words[0] += f" {_percent(job)} %"
+        words[0] += f" {percent(job)} %"
         words.append(f"{job['blocks_done']} of {job['blocks_total']} blocks")
         words += _speed(job)
+    return ", ".join(filter(None, [*words, job_remark(job)]))
+
+
+def job_remark(job: Document) -> str:
+    """What there is to say of one meter besides its state and its blocks: versions, code and reason, what differs."""
+    words = []
     if job["state"] == JobState.UPDATED:
-        words[0] += f", {job['version_before'] or '?'} -> {job['version_after']}"
+        words.append(f"{job['version_before'] or '?'} -> {job['version_after']}")
     if job["code"]:
         words.append(f"{job['code']}: {job['message']}")
     elif job["state"] in _TOLD and job["message"]:
@@ -233,38 +246,7 @@ def _to_go(document: Document) -> list[str]:
     return [] if document.get("eta_s") is None else [f"{duration(document['eta_s'])} to go"]
 
 
-def _percent(document: Document, what: str = "blocks") -> int:
+def percent(document: Document, what: str = "blocks") -> int:
+    """How much of its blocks, or of its bytes, is done."""
     total = document[f"{what}_total"]
     return int(100 * document[f"{what}_done"] / total) if total else 0
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[View]:
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[sentence]}"))
-    with Progress(*columns) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def bar(name: str, done: int, total: int, sentence: str, visible: bool) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(escape(safe(name)), total=None, sentence="")
-            fields: dict[str, Any] = {"sentence": escape(safe(sentence)), "visible": visible}
-            progress.update(tasks[name], completed=done, total=total or None, **fields)
-
-        class Bars:
-            def show(self, campaign: Document, jobs: list[Document]) -> None:
-                done, total = sum(job["state"] in _ENDED_JOB for job in jobs), len(jobs)
-                words = f"{campaign_sentence(campaign)}, {counts(campaign['counts'])}"
-                if (fetch := campaign["fetch"]) and fetch["bytes_total"]:
-                    done, total = fetch["bytes_done"], fetch["bytes_total"]
-                bar(campaign["campaign_id"], done, total, words, visible=True)
-                for job in jobs:
-                    at_work = job["state"] not in _ENDED_JOB and job["state"] != JobState.QUEUED
-                    done = job["state"] == JobState.UPDATED
-                    blocks = job["blocks_total"] if done else job["blocks_done"]
-                    shown = at_work or len(jobs) <= _BARS_LIMIT
-                    bar(job["meter"], blocks, job["blocks_total"], job_sentence(job), visible=shown)
-
-        yield Bars()

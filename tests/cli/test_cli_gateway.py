@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -250,21 +249,6 @@ def test_ctrl_c_ends_the_watching_and_not_the_work(ordered):
     assert b"campaign watch slow" in err
     with_status = start(ordered, "status", stdout=subprocess.PIPE)
     assert b"running" in with_status.communicate(timeout=PATIENCE_S)[0]
-
-
-def test_a_terminal_shows_a_bar(ordered):
-    ours, theirs = pty.openpty()
-    watching = start(ordered, "campaign", "watch", "slow", stdout=theirs, env={**os.environ, "TERM": "xterm"})
-    os.close(theirs)
-    seen = b""
-    deadline = time.monotonic() + PATIENCE_S
-    while "━".encode() not in seen or b"blocks" not in seen:
-        assert time.monotonic() < deadline, seen
-        seen += os.read(ours, 4096)
-    watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=PATIENCE_S)
-    os.close(ours)
-    assert b"MTR0001" in seen
 
 
 def test_cancel_stops_a_transfer_and_the_watcher_hears_of_it(ordered, capsys):
