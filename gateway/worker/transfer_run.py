@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.board import Board
-from gateway.clock import Clock
 from gateway.errors import (
     AccessError,
     Code,
@@ -14,9 +12,8 @@ from gateway.errors import (
 )
 from gateway.identifiers import identifier_text
 from gateway.link.session import Session
-from gateway.model import Campaign, Job, JobState, Meter, TransferRecord
+from gateway.model import JobState, TransferRecord
 from gateway.states import in_its_meters_hands
-from gateway.store import Store
 from gateway.transfer import (
     Activate,
     ArmSchedule,
@@ -56,19 +53,8 @@ _DENIED = frozenset({3, 13})
 class TransferRun(Scheduling):
     """A job in hand that goes on step by step."""
 
-    def __init__(
-        self,
-        job: Job,
-        campaign: Campaign,
-        meter: Meter,
-        image: bytes,
-        *,
-        store: Store,
-        board: Board,
-        clock: Clock,
-    ) -> None:
-        super().__init__(job, campaign, meter, image, store=store, board=board, clock=clock)
-        self._busy_blocks = 0
+    _busy_blocks = 0
+    """Times in a row that its meter had no time for the block."""
 
     def decide(self, now_s: float) -> Step:
         """The next step."""
