@@ -37,6 +37,13 @@ from gateway.model import (
     Security,
 )
 from gateway.wire import apdu, association, axdr, image_transfer, security
+from gateway.wire.initiate import (
+    Conformance,
+    InitiateRequest,
+    InitiateResponse,
+    decode_initiate,
+    encode_initiate,
+)
 from gateway.wire.reader import MAX_ELEMENTS
 from gateway.wire.tally import Tally
 from gateway.wire.tuning import Limits, Request
@@ -52,11 +59,11 @@ _EXCEPTIONS = (b"\xd8", b"\x0e")
 """exception-response and confirmed-service-error come instead of any answer."""
 _ASSOCIATION = apdu.Method(15, apdu.obis("0-0:40.0.0.255"), 1)
 _CONFORMANCE = (
-    association.Conformance.GET
-    | association.Conformance.SET
-    | association.Conformance.ACTION
-    | association.Conformance.BLOCK_TRANSFER_WITH_GET
-    | association.Conformance.PRIORITY
+    Conformance.GET
+    | Conformance.SET
+    | Conformance.ACTION
+    | Conformance.BLOCK_TRANSFER_WITH_GET
+    | Conformance.PRIORITY
 )
 
 
@@ -208,15 +215,13 @@ class Session:
             self._prove(challenge, answer)
 
     def _initiate_request(self) -> bytes:
-        plain = association.encode_initiate(
-            association.InitiateRequest(_CONFORMANCE, CLIENT_MAX_PDU, self._dedicated_key)
-        )
+        plain = encode_initiate(InitiateRequest(_CONFORMANCE, CLIENT_MAX_PDU, self._dedicated_key))
         return plain if self._protection is None else self._protection.seal(plain, self._counters.next())
 
     def _take_initiate_response(self, octets: bytes) -> None:
         plain = octets if self._protection is None else self._protection.open(octets)
-        response = association.decode_initiate(plain)
-        if not isinstance(response, association.InitiateResponse):
+        response = decode_initiate(plain)
+        if not isinstance(response, InitiateResponse):
             raise AssociationError(
                 "the meter accepts the association and refuses to initiate it", detail=str(response)
             )

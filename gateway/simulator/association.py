@@ -27,19 +27,16 @@ from gateway.wire.association import (
     Aarq,
     Context,
     Diagnostic,
-    InitiateRequest,
-    InitiateResponse,
     Mechanism,
     Result,
     Rlre,
     decode_aarq,
-    decode_initiate,
     decode_rlrq,
     encode_aare,
-    encode_initiate,
     encode_rlre,
 )
 from gateway.wire.axdr import Data, Tag
+from gateway.wire.initiate import InitiateRequest, InitiateResponse, decode_initiate, encode_initiate
 from gateway.wire.security import (
     TITLE_OCTETS,
     Protection,

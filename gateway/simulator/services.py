@@ -25,8 +25,8 @@ from gateway.wire.apdu import (
     SetRequest,
     SetResponse,
 )
-from gateway.wire.association import Conformance
 from gateway.wire.axdr import Data, Tag
+from gateway.wire.initiate import Conformance
 
 OFFERED = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.BLOCK_TRANSFER_WITH_GET
 """What a virtual meter agrees to."""

@@ -2,8 +2,8 @@
 meter may send unasked (Green Book "COSEM APDUs"; the COSEM ASN.1).
 
 Every APDU is a frozen dataclass; `_GRAMMAR` at the end says, once for both directions, in which order its fields
-stand in the octets. `encode` and `decode` are all there is to call; both raise `WireError` only. ACSE and initiate
-APDUs are in `gateway.wire.association`, ciphered ones in `gateway.wire.security`.
+stand in the octets. `encode` and `decode` are all there is to call; both raise `WireError` only. ACSE APDUs are
+in `gateway.wire.association`, those inside them in `gateway.wire.initiate`, ciphered ones in `gateway.wire.security`.
 """
 
 from __future__ import annotations

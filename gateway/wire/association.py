@@ -1,5 +1,5 @@
-"""Associations: AARQ, AARE, RLRQ, RLRE (ACSE, ISO/IEC 8650-1 in BER) and the xDLMS initiate APDUs that they carry
-(A-XDR), for logical-name referencing (Green Book "Application association").
+"""Associations: AARQ, AARE, RLRQ, RLRE (ACSE, ISO/IEC 8650-1 in BER), for logical-name referencing (Green Book
+"Application association"). The initiate APDUs that they carry are in `initiate`.
 
 Read liberally where that is safe: elements in any order, lengths in any definite form, elements that we do not know
 skipped. Not where it is not: an element twice, octets left over, lengths that lie. Raises `WireError` only.
@@ -8,17 +8,11 @@ skipped. Not where it is not: an element twice, octets left over, lengths that l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 from gateway.errors import WireError
-from gateway.wire import apdu
-from gateway.wire.apdu import ConfirmedServiceError
-from gateway.wire.axdr import encode_length
+from gateway.wire.cosem import RAW, U8
 from gateway.wire.reader import Reader
-
-DLMS_VERSION = 6
-VAA_LOGICAL_NAME = 0x0007
-"""What an initiate response says instead of a base address when logical names are used."""
 
 
 class Context(IntEnum):
@@ -74,162 +68,6 @@ class Diagnostic(IntEnum):
     AUTHENTICATION_REQUIRED = 14
 
 
-def _bit(number: int) -> int:
-    """Bit 0 is the most significant of 24."""
-    return 1 << 23 - number
-
-
-class Conformance(IntFlag):
-    """Services that one side proposes or both agreed on (COSEM ASN.1)."""
-
-    RESERVED_ZERO = _bit(0)
-    GENERAL_PROTECTION = _bit(1)
-    GENERAL_BLOCK_TRANSFER = _bit(2)
-    READ = _bit(3)
-    WRITE = _bit(4)
-    UNCONFIRMED_WRITE = _bit(5)
-    DELTA_VALUE_ENCODING = _bit(6)
-    RESERVED_SEVEN = _bit(7)
-    ATTRIBUTE0_WITH_SET = _bit(8)
-    PRIORITY = _bit(9)
-    ATTRIBUTE0_WITH_GET = _bit(10)
-    BLOCK_TRANSFER_WITH_GET = _bit(11)
-    BLOCK_TRANSFER_WITH_SET = _bit(12)
-    BLOCK_TRANSFER_WITH_ACTION = _bit(13)
-    MULTIPLE_REFERENCES = _bit(14)
-    INFORMATION_REPORT = _bit(15)
-    DATA_NOTIFICATION = _bit(16)
-    ACCESS = _bit(17)
-    PARAMETERIZED_ACCESS = _bit(18)
-    GET = _bit(19)
-    SET = _bit(20)
-    SELECTIVE_ACCESS = _bit(21)
-    EVENT_NOTIFICATION = _bit(22)
-    ACTION = _bit(23)
-
-
-# -- initiate -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class InitiateRequest:
-    """What the client proposes. With a dedicated key in it, it goes ciphered only."""
-
-    conformance: Conformance
-    max_pdu: int
-    """The longest APDU that the client takes, octets; 0: no limit."""
-    dedicated_key: bytes = field(default=b"", repr=False)
-    response_allowed: bool = True
-    quality_of_service: int | None = None
-    version: int = DLMS_VERSION
-
-
-@dataclass(frozen=True, slots=True)
-class InitiateResponse:
-    """What was agreed."""
-
-    conformance: Conformance
-    max_pdu: int
-    """The longest APDU that the meter takes, octets, ciphering included; 0: no limit."""
-    quality_of_service: int | None = None
-    version: int = DLMS_VERSION
-    vaa_name: int = VAA_LOGICAL_NAME
-
-
-Initiate = InitiateRequest | InitiateResponse | ConfirmedServiceError
-
-
-def encode_initiate(initiate: Initiate) -> bytes:
-    """The plain octets."""
-    match initiate:
-        case ConfirmedServiceError():
-            return apdu.encode(initiate)
-        case InitiateRequest():
-            return b"".join(
-                (
-                    b"\x01",
-                    b"\x01" + _counted(initiate.dedicated_key) if initiate.dedicated_key else b"\x00",
-                    b"\x00" if initiate.response_allowed else b"\x01\x00",
-                    _optional_octet(initiate.quality_of_service),
-                    _negotiable(initiate),
-                )
-            )
-        case InitiateResponse():
-            return b"".join(
-                (
-                    b"\x08",
-                    _optional_octet(initiate.quality_of_service),
-                    _negotiable(initiate),
-                    _unsigned(initiate.vaa_name, 2),
-                )
-            )
-
-
-def decode_initiate(octets: bytes) -> Initiate:
-    """The plain initiate request, response or error that `octets` are (deciphered before, where it was ciphered)."""
-    reader = Reader(octets)
-    tag = reader.u8()
-    initiate: Initiate
-    if tag == 0x01:
-        initiate = _read_request(reader)
-    elif tag == 0x08:
-        initiate = _read_response(reader)
-    elif tag == 0x0E:
-        initiate = ConfirmedServiceError(reader.u8(), reader.u8(), reader.u8())
-    else:
-        raise WireError(f"{tag:02x} begins no initiate APDU")
-    reader.finish()
-    return initiate
-
-
-def _read_request(reader: Reader) -> InitiateRequest:
-    dedicated_key = reader.counted() if reader.flag() else b""
-    response_allowed = reader.u8() != 0 if reader.flag() else True
-    quality_of_service = reader.u8() if reader.flag() else None
-    version = reader.u8()
-    conformance = _read_conformance(reader)
-    return InitiateRequest(
-        conformance, reader.u16(), dedicated_key, response_allowed, quality_of_service, version
-    )
-
-
-def _read_response(reader: Reader) -> InitiateResponse:
-    quality_of_service = reader.u8() if reader.flag() else None
-    version = reader.u8()
-    conformance = _read_conformance(reader)
-    return InitiateResponse(conformance, reader.u16(), quality_of_service, version, reader.u16())
-
-
-def _read_conformance(reader: Reader) -> Conformance:
-    """[APPLICATION 31], whose tag some older meters write in one octet, as the Green Book allows."""
-    if reader.u8() != 0x5F:
-        raise WireError("no conformance block (5f 1f 04) where one is expected")
-    length = reader.u8()
-    if length == 0x1F:
-        length = reader.u8()
-    if length != 4 or reader.u8() != 0:
-        raise WireError("conformance is not a bit-string of 24 bits")
-    return Conformance(int.from_bytes(reader.take(3), "big"))
-
-
-def _negotiable(initiate: InitiateRequest | InitiateResponse) -> bytes:
-    return b"".join(
-        (
-            _unsigned(initiate.version, 1),
-            b"\x5f\x1f\x04\x00",
-            _unsigned(initiate.conformance, 3),
-            _unsigned(initiate.max_pdu, 2),
-        )
-    )
-
-
-def _optional_octet(value: int | None) -> bytes:
-    return b"\x00" if value is None else b"\x01" + _unsigned(value, 1)
-
-
-# -- ACSE -----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Aarq:
     """The client asks for an association. `initiate` is an encoded initiate request, ciphered or not."""
@@ -279,7 +117,7 @@ class Rlre:
 
 def encode_aarq(aarq: Aarq) -> bytes:
     return _element(0x60, b"".join((
-        _element(0xA1, _element(0x06, _CONTEXT_NAME + _unsigned(aarq.context, 1))),
+        _element(0xA1, _element(0x06, _CONTEXT_NAME + U8.write(aarq.context))),
         _element(0xA6, _element(0x04, aarq.calling_title)) if aarq.calling_title else b"",
         _authentication(0x8A, 0x8B, 0xAC, aarq.mechanism, aarq.authentication_value),
         _element(0xBE, _element(0x04, aarq.initiate)),
@@ -288,7 +126,7 @@ def encode_aarq(aarq: Aarq) -> bytes:
 
 def encode_aare(aare: Aare) -> bytes:
     return _element(0x61, b"".join((
-        _element(0xA1, _element(0x06, _CONTEXT_NAME + _unsigned(aare.context, 1))),
+        _element(0xA1, _element(0x06, _CONTEXT_NAME + U8.write(aare.context))),
         _element(0xA2, _integer(aare.result)),
         _element(0xA3, _element(0xA0 + aare.diagnostic_source, _integer(aare.diagnostic))),
         _element(0xA4, _element(0x04, aare.responding_title)) if aare.responding_title else b"",
@@ -352,21 +190,11 @@ _Elements = dict[int, bytes]
 
 
 def _element(tag: int, contents: bytes) -> bytes:
-    return _unsigned(tag, 1) + _counted(contents)
-
-
-def _counted(octets: bytes) -> bytes:
-    return encode_length(len(octets)) + octets
-
-
-def _unsigned(value: int, octets: int) -> bytes:
-    if not 0 <= value < 1 << 8 * octets:
-        raise WireError(f"{value} does not fit {octets} octets")
-    return int(value).to_bytes(octets, "big")
+    return U8.write(tag) + RAW.write(contents)
 
 
 def _integer(value: int) -> bytes:
-    return _element(0x02, _unsigned(value, 1))
+    return _element(0x02, U8.write(value))
 
 
 def _authentication(requirements: int, name: int, value: int, mechanism: int, octets: bytes) -> bytes:
@@ -375,14 +203,14 @@ def _authentication(requirements: int, name: int, value: int, mechanism: int, oc
     return b"".join(
         (
             _element(requirements, b"\x07\x80"),
-            _element(name, _MECHANISM_NAME + _unsigned(mechanism, 1)),
+            _element(name, _MECHANISM_NAME + U8.write(mechanism)),
             _element(value, _element(0x80, octets)),
         )
     )
 
 
 def _release(release: Rlrq | Rlre) -> bytes:
-    reason = b"" if release.reason is None else _element(0x80, _unsigned(release.reason, 1))
+    reason = b"" if release.reason is None else _element(0x80, U8.write(release.reason))
     return reason + (_element(0xBE, _element(0x04, release.initiate)) if release.initiate else b"")
 
 

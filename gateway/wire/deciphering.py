@@ -9,6 +9,7 @@ from gateway.errors import MeterError
 from gateway.model import MeterKeys
 from gateway.wire import association
 from gateway.wire.hdlc import Address
+from gateway.wire.initiate import InitiateRequest, decode_initiate
 from gateway.wire.security import Protection, Sealed
 
 
@@ -68,10 +69,10 @@ _ACSE: dict[
 
 def dedicated_key_in(plain: bytes) -> bytes:
     try:
-        request = association.decode_initiate(plain)
+        request = decode_initiate(plain)
     except MeterError:
         return b""
-    return request.dedicated_key if isinstance(request, association.InitiateRequest) else b""
+    return request.dedicated_key if isinstance(request, InitiateRequest) else b""
 
 
 def opened(octets: bytes, keys: MeterKeys, title: bytes, dedicated_key: bytes) -> bytes:

@@ -16,6 +16,7 @@ from gateway.wire.apdu import Attribute, Invoke, Method
 from gateway.wire.axdr import BitString, CompactArray, Data, Tag, members
 from gateway.wire.cosem import ActionResult, DataAccessResult, ExceptionService, ExceptionState, obis_text
 from gateway.wire.hidden import CHALLENGED, SEALED
+from gateway.wire.initiate import InitiateRequest, InitiateResponse, decode_initiate
 from gateway.wire.security import Sealed
 
 NOT_SHOWN = "(not shown)"
@@ -145,12 +146,12 @@ def _context(context: int) -> str:
 
 
 def _initiate(octets: bytes) -> str:
-    match association.decode_initiate(octets):
-        case association.InitiateRequest() as request:
+    match decode_initiate(octets):
+        case InitiateRequest() as request:
             words = ["initiate-request", f"largest PDU {request.max_pdu}"]
             if request.dedicated_key:
                 words.append(f"dedicated key {NOT_SHOWN}")
-        case association.InitiateResponse() as request:
+        case InitiateResponse() as request:
             words = ["initiate-response", f"largest PDU {request.max_pdu}"]
         case other:
             return _service(other, False)

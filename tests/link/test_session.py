@@ -18,14 +18,12 @@ from gateway.wire.association import (
     Aarq,
     Context,
     Diagnostic,
-    InitiateResponse,
     Mechanism,
     Result,
     decode_aarq,
-    decode_initiate,
     encode_aare,
-    encode_initiate,
 )
+from gateway.wire.initiate import InitiateResponse, decode_initiate, encode_initiate
 from gateway.wire.security import Protection, gmac_proof
 from gateway.wire.wrapper import WrapperReader, encode_wrapper
 

@@ -24,18 +24,8 @@ from gateway.simulator import NONE, Faults, MeterSpec, VirtualClock, VirtualLine
 from gateway.wire import apdu as pdu
 from gateway.wire import axdr
 from gateway.wire import image_transfer as it
-from gateway.wire.association import (
-    Conformance,
-    Context,
-    Diagnostic,
-    InitiateRequest,
-    Mechanism,
-    Result,
-    Rlrq,
-    decode_rlre,
-    encode_initiate,
-    encode_rlrq,
-)
+from gateway.wire.association import Context, Diagnostic, Mechanism, Result, Rlrq, decode_rlre, encode_rlrq
+from gateway.wire.initiate import Conformance, InitiateRequest, encode_initiate
 
 KEYS = MeterKeys(bytes(range(16)), bytes(range(0xD0, 0xE0)), b"correct horse")
 LLS = MeterSpec(authentication=Authentication.LLS, keys=KEYS)

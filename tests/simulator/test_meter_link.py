@@ -10,16 +10,9 @@ from support.bench import LDN, Bench, NoAnswerError
 from gateway.simulator import NONE, Faults, MeterSpec, Noise, VirtualClock, VirtualLine, VirtualMeter
 from gateway.wire import apdu as pdu
 from gateway.wire import axdr
-from gateway.wire.association import (
-    Aarq,
-    Conformance,
-    Context,
-    InitiateRequest,
-    decode_aare,
-    encode_aarq,
-    encode_initiate,
-)
+from gateway.wire.association import Aarq, Context, decode_aare, encode_aarq
 from gateway.wire.hdlc import Address, Frame, FrameReader, FrameType, Parameters
+from gateway.wire.initiate import Conformance, InitiateRequest, encode_initiate
 
 SPEC = MeterSpec(address=Address(1, 17), max_info=64, window=3)
 CLIENT = Address(16)

@@ -16,6 +16,7 @@ from gateway.wire import image_transfer as it
 from gateway.wire.client import Client
 from gateway.wire.hdlc import Parameters
 from gateway.wire.hdlc_client import PROPOSAL, HdlcClient
+from gateway.wire.initiate import Conformance, InitiateRequest, decode_initiate, encode_initiate
 from gateway.wire.security import Protection, check_gmac_proof, gmac_proof
 from gateway.wire.wrapper import WrapperClient
 
@@ -27,12 +28,7 @@ FIRMWARE = pdu.Attribute(1, pdu.obis("1-0:0.2.0.255"), 2)
 COUNTER = pdu.Attribute(1, pdu.obis("0-0:43.1.1.255"), 2)
 CLOCK = pdu.Attribute(8, pdu.obis("0-0:1.0.0.255"), 2)
 REPLY_TO_HLS = pdu.Method(15, pdu.obis("0-0:40.0.0.255"), 1)
-CONFORMANCE = (
-    acse.Conformance.GET
-    | acse.Conformance.SET
-    | acse.Conformance.ACTION
-    | acse.Conformance.BLOCK_TRANSFER_WITH_GET
-)
+CONFORMANCE = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.BLOCK_TRANSFER_WITH_GET
 
 
 class NoAnswerError(Exception):
@@ -49,7 +45,7 @@ class Bench:
     framing: Framing = Framing.HDLC
     proposal: Parameters | None = PROPOSAL
     max_pdu: int = 0xFFFF
-    conformance: acse.Conformance = CONFORMANCE
+    conformance: Conformance = CONFORMANCE
     dedicated: bool = False
     password: bytes | None = None
     encryption_key: bytes | None = None
@@ -161,13 +157,13 @@ class Bench:
         aare = acse.decode_aare(self.raw(self.encoded_aarq(**changes)))
         if aare.result == 0 and self.protection:
             self.protection.peer_title = aare.responding_title
-            acse.decode_initiate(self.protection.open(aare.initiate))
+            decode_initiate(self.protection.open(aare.initiate))
         return aare
 
     def encoded_aarq(self, **changes) -> bytes:
         """An AARQ as `aarq` sends it, with a protection and a counter of its own."""
         dedicated_key = DEDICATED_KEY if self.dedicated else b""
-        initiate = acse.encode_initiate(acse.InitiateRequest(self.conformance, self.max_pdu, dedicated_key))
+        initiate = encode_initiate(InitiateRequest(self.conformance, self.max_pdu, dedicated_key))
         hls = self.authentication is Authentication.HLS_GMAC
         if self.ciphered:
             security = self.spec.security

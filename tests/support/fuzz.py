@@ -19,6 +19,7 @@ from gateway.link.conversation import READ_LIMIT
 from gateway.wire import apdu, association, axdr, image_transfer
 from gateway.wire.hdlc import Address, FrameReader, Parameters, encode_frame
 from gateway.wire.hdlc_client import HdlcClient
+from gateway.wire.initiate import decode_initiate
 from gateway.wire.mode_e import IdentificationReader
 from gateway.wire.security import Protection, Sealed, check_gmac_proof, gmac_proof
 from gateway.wire.wrapper import WrapperClient, WrapperReader
@@ -84,7 +85,7 @@ def targets() -> tuple[Target, ...]:
         Target("aare", association.decode_aare, _beginning(apdus, 0x61)),
         Target("rlrq", association.decode_rlrq, _beginning(apdus, 0x62)),
         Target("rlre", association.decode_rlre, _beginning(apdus, 0x63)),
-        Target("initiate", association.decode_initiate, _beginning(apdus, 0x01, 0x08, 0x0E)),
+        Target("initiate", decode_initiate, _beginning(apdus, 0x01, 0x08, 0x0E)),
         Target("a-xdr", axdr.decode, data),
         Target("a-xdr at a place", lambda octets: axdr.decode_at(octets, 1), data),
         Target("date-time", axdr.DateTime.decode, (bytes(12),)),

@@ -11,6 +11,7 @@ from typing import Any
 from gateway.wire import apdu as service
 from gateway.wire import association as acse
 from gateway.wire.axdr import CompactArray, Data, Tag, TypeDescription, members
+from gateway.wire.initiate import Conformance, Initiate, InitiateRequest, InitiateResponse, decode_initiate
 from gateway.wire.security import Sealed
 
 KINDS: dict[type, str] = {
@@ -37,8 +38,8 @@ KINDS: dict[type, str] = {
     service.ConfirmedServiceError: "confirmedServiceError",
     service.DataNotification: "data-notification",
     service.GeneralBlockTransfer: "general-block-transfer",
-    acse.InitiateRequest: "initiateRequest",
-    acse.InitiateResponse: "initiateResponse",
+    InitiateRequest: "initiateRequest",
+    InitiateResponse: "initiateResponse",
 }
 
 _SEALED_KINDS = {
@@ -48,30 +49,30 @@ _SEALED_KINDS = {
 }  # fmt: skip
 
 _CONFORMANCE_NAMES = {
-    acse.Conformance.RESERVED_ZERO: "reserved-zero",
-    acse.Conformance.GENERAL_PROTECTION: "general-protection",
-    acse.Conformance.GENERAL_BLOCK_TRANSFER: "general-block-transfer",
-    acse.Conformance.READ: "read",
-    acse.Conformance.WRITE: "write",
-    acse.Conformance.UNCONFIRMED_WRITE: "unconfirmed-write",
-    acse.Conformance.DELTA_VALUE_ENCODING: "delta-value-encoding",
-    acse.Conformance.RESERVED_SEVEN: "reserved-seven",
-    acse.Conformance.ATTRIBUTE0_WITH_SET: "attribute0-supported-with-set",
-    acse.Conformance.PRIORITY: "priority-mgmt-supported",
-    acse.Conformance.ATTRIBUTE0_WITH_GET: "attribute0-supported-with-get",
-    acse.Conformance.BLOCK_TRANSFER_WITH_GET: "block-transfer-with-get-or-read",
-    acse.Conformance.BLOCK_TRANSFER_WITH_SET: "block-transfer-with-set-or-write",
-    acse.Conformance.BLOCK_TRANSFER_WITH_ACTION: "block-transfer-with-action",
-    acse.Conformance.MULTIPLE_REFERENCES: "multiple-references",
-    acse.Conformance.INFORMATION_REPORT: "information-report",
-    acse.Conformance.DATA_NOTIFICATION: "data-notification",
-    acse.Conformance.ACCESS: "access",
-    acse.Conformance.PARAMETERIZED_ACCESS: "parameterized-access",
-    acse.Conformance.GET: "get",
-    acse.Conformance.SET: "set",
-    acse.Conformance.SELECTIVE_ACCESS: "selective-access",
-    acse.Conformance.EVENT_NOTIFICATION: "event-notification",
-    acse.Conformance.ACTION: "action",
+    Conformance.RESERVED_ZERO: "reserved-zero",
+    Conformance.GENERAL_PROTECTION: "general-protection",
+    Conformance.GENERAL_BLOCK_TRANSFER: "general-block-transfer",
+    Conformance.READ: "read",
+    Conformance.WRITE: "write",
+    Conformance.UNCONFIRMED_WRITE: "unconfirmed-write",
+    Conformance.DELTA_VALUE_ENCODING: "delta-value-encoding",
+    Conformance.RESERVED_SEVEN: "reserved-seven",
+    Conformance.ATTRIBUTE0_WITH_SET: "attribute0-supported-with-set",
+    Conformance.PRIORITY: "priority-mgmt-supported",
+    Conformance.ATTRIBUTE0_WITH_GET: "attribute0-supported-with-get",
+    Conformance.BLOCK_TRANSFER_WITH_GET: "block-transfer-with-get-or-read",
+    Conformance.BLOCK_TRANSFER_WITH_SET: "block-transfer-with-set-or-write",
+    Conformance.BLOCK_TRANSFER_WITH_ACTION: "block-transfer-with-action",
+    Conformance.MULTIPLE_REFERENCES: "multiple-references",
+    Conformance.INFORMATION_REPORT: "information-report",
+    Conformance.DATA_NOTIFICATION: "data-notification",
+    Conformance.ACCESS: "access",
+    Conformance.PARAMETERIZED_ACCESS: "parameterized-access",
+    Conformance.GET: "get",
+    Conformance.SET: "set",
+    Conformance.SELECTIVE_ACCESS: "selective-access",
+    Conformance.EVENT_NOTIFICATION: "event-notification",
+    Conformance.ACTION: "action",
 }
 
 
@@ -274,13 +275,13 @@ def sealed_fields(octets: bytes) -> dict[str, Any]:
 # -- associations ---------------------------------------------------------------------------------------------
 
 
-def initiate_fields(initiate: acse.Initiate) -> dict[str, Any]:
+def initiate_fields(initiate: Initiate) -> dict[str, Any]:
     """All fields of a plain initiate APDU."""
     match initiate:
-        case acse.InitiateRequest():
+        case InitiateRequest():
             quality = {"proposed_qos": initiate.quality_of_service}
             fields = {"response_allowed": initiate.response_allowed}
-        case acse.InitiateResponse():
+        case InitiateResponse():
             quality = {"negotiated_qos": initiate.quality_of_service}
             fields = {"vaa_name": f"{initiate.vaa_name:04x}"}
         case service.ConfirmedServiceError():
@@ -311,9 +312,7 @@ def acse_fields(kind: str, apdu: acse.Aarq | acse.Aare | acse.Rlrq | acse.Rlre) 
     if apdu.initiate:
         fields |= {"user_information": apdu.initiate.hex()}
         plain = apdu.initiate[0] in (0x01, 0x08, 0x0E)
-        inner = (
-            initiate_fields(acse.decode_initiate(apdu.initiate)) if plain else sealed_fields(apdu.initiate)
-        )
+        inner = initiate_fields(decode_initiate(apdu.initiate)) if plain else sealed_fields(apdu.initiate)
         fields |= {f"ui_{name}": value for name, value in inner.items()}
     return without_empty_titles(fields)
 

@@ -16,16 +16,20 @@ from gateway.wire.apdu import ConfirmedServiceError
 from gateway.wire.association import (
     Aare,
     Aarq,
-    Conformance,
     Context,
     Diagnostic,
     DiagnosticSource,
-    InitiateRequest,
-    InitiateResponse,
     Mechanism,
     Result,
     Rlre,
     Rlrq,
+)
+from gateway.wire.initiate import (
+    Conformance,
+    InitiateRequest,
+    InitiateResponse,
+    decode_initiate,
+    encode_initiate,
 )
 
 CODECS = {
@@ -59,9 +63,9 @@ def test_an_association_is_understood_to_its_last_field_and_written_back(vector)
 
 @pytest.mark.parametrize("vector", of_kind("initiateRequest", "initiateResponse"), ids=str)
 def test_an_initiate_is_understood_to_its_last_field_and_written_back(vector):
-    found = association.decode_initiate(vector.octets)
+    found = decode_initiate(vector.octets)
     assert initiate_fields(found) == vector.fields
-    assert association.encode_initiate(found) == vector.octets
+    assert encode_initiate(found) == vector.octets
 
 
 @pytest.mark.parametrize("vector", vectors(file="association", kind="apdu", valid=False), ids=str)
@@ -69,11 +73,11 @@ def test_what_is_no_association_is_refused(vector):
     def decode(octets):
         match octets[0]:
             case 0x60:
-                association.decode_initiate(association.decode_aarq(octets).initiate)
+                decode_initiate(association.decode_aarq(octets).initiate)
             case 0x61:
                 association.decode_aare(octets)
             case _:
-                association.decode_initiate(octets)
+                decode_initiate(octets)
 
     with pytest.raises(WireError):
         decode(vector.octets)
@@ -94,7 +98,7 @@ def test_half_way_through_hls_is_neither_success_nor_failure():
     aare = association.decode_aare(vector_of("acse-aare-gmac-plain").octets)
     assert (aare.result, aare.diagnostic) == (Result.ACCEPTED, Diagnostic.AUTHENTICATION_REQUIRED)
     assert (aare.mechanism, aare.challenge) == (Mechanism.GMAC, b"P6wRJ21F")
-    agreed = association.decode_initiate(aare.initiate)
+    agreed = decode_initiate(aare.initiate)
     assert Conformance.ACTION in agreed.conformance
     assert Conformance.BLOCK_TRANSFER_WITH_ACTION not in agreed.conformance
     assert agreed.max_pdu == 500
@@ -145,7 +149,7 @@ def test_what_a_meter_writes_otherwise_is_taken_as_it_is_meant(oddity, contents)
 
 def test_the_conformance_tag_may_have_one_octet():
     """Green Book: [APPLICATION 31] "encoded on one byte is accepted" for older meters."""
-    found = association.decode_initiate(bytes.fromhex("0800065f040000501f01f40007"))
+    found = decode_initiate(bytes.fromhex("0800065f040000501f01f40007"))
     assert found == InitiateResponse(Conformance(0x00501F), 500)
 
 
@@ -181,11 +185,11 @@ def test_what_is_no_aare_is_refused(octets, why):
 ])  # fmt: skip
 def test_what_is_no_initiate_is_refused(octets):
     with pytest.raises(WireError):
-        association.decode_initiate(bytes.fromhex(octets))
+        decode_initiate(bytes.fromhex(octets))
 
 
 @pytest.mark.parametrize("encode, message", [
-    (association.encode_initiate, InitiateRequest(PROPOSAL, 65536)),
+    (encode_initiate, InitiateRequest(PROPOSAL, 65536)),
     (association.encode_aarq, Aarq(256, INITIATE)),
     (association.encode_aare, Aare(Context.LN, Result.ACCEPTED, -1)),
 ])  # fmt: skip
@@ -209,7 +213,7 @@ MECHANISMS = st.tuples(st.integers(1, 127), OCTETS) | st.just((0, b""))
     st.builds(ConfirmedServiceError, U8, U8, U8),
 ))  # fmt: skip
 def test_every_initiate_comes_back_as_it_went(initiate):
-    assert association.decode_initiate(association.encode_initiate(initiate)) == initiate
+    assert decode_initiate(encode_initiate(initiate)) == initiate
 
 
 @given(U8, OCTETS, MECHANISMS, TITLES)
@@ -237,7 +241,7 @@ def test_every_release_comes_back_as_it_went(reason, initiate):
 
 DECODERS = {
     0x60: association.decode_aarq, 0x61: association.decode_aare, 0x62: association.decode_rlrq,
-    0x63: association.decode_rlre, 0x01: association.decode_initiate, 0x08: association.decode_initiate,
+    0x63: association.decode_rlre, 0x01: decode_initiate, 0x08: decode_initiate,
 }  # fmt: skip
 GENUINE = [vector.octets for vector in of_kind(*CODECS, "initiateRequest", "initiateResponse")]
 

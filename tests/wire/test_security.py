@@ -12,6 +12,7 @@ from support.vectors import vectors
 
 from gateway.errors import SecurityError, WireError
 from gateway.wire import apdu, association, security
+from gateway.wire.initiate import decode_initiate
 from gateway.wire.security import Protection, Sealed, SecurityControl
 
 EK = bytes(range(16))
@@ -85,9 +86,7 @@ def test_a_ciphered_apdu_is_taken_apart_opened_and_sealed_back(vector):
     opened = protection.open(vector.octets)
     assert opened.hex() == plaintext
     fields = (
-        initiate_fields(association.decode_initiate(opened))
-        if opened[0] < 0x0F
-        else service_fields(apdu.decode(opened))
+        initiate_fields(decode_initiate(opened)) if opened[0] < 0x0F else service_fields(apdu.decode(opened))
     )
     assert fields["apdu_kind"] == plaintext_kind
     counter = Sealed.parse(vector.octets).counter
@@ -100,9 +99,7 @@ def test_the_initiate_inside_an_association_is_opened_and_sealed_back(vector):
     contents = bytes.fromhex(vector.fields["user_information"])
     opened = protection_of(vector, contents).open(contents)
     assert opened.hex() == vector.fields["plaintext"]
-    assert (
-        initiate_fields(association.decode_initiate(opened))["apdu_kind"] == vector.fields["plaintext_kind"]
-    )
+    assert initiate_fields(decode_initiate(opened))["apdu_kind"] == vector.fields["plaintext_kind"]
     assert protection_of(vector, contents).seal(opened, Sealed.parse(contents).counter) == contents
 
 

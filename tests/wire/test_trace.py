@@ -12,6 +12,7 @@ from gateway.wire.deciphering import Deciphering
 from gateway.wire.describe import NOT_SHOWN, describe
 from gateway.wire.hdlc import Address, Frame, FrameType, Parameters
 from gateway.wire.hidden import asks_for_secret, hidden_from
+from gateway.wire.initiate import Conformance, InitiateRequest, InitiateResponse, encode_initiate
 from gateway.wire.security import Protection
 from gateway.wire.trace import HIDDEN, SILENCE_S, Direction, Kind, LineTrace
 from gateway.wire.wrapper import encode_wrapper
@@ -25,7 +26,7 @@ KEYS = MeterKeys(bytes(range(16)), bytes(range(0xD0, 0xE0)))
 DEDICATED = bytes(range(0x50, 0x60))
 SECRET = Attribute(15, obis("0-0:40.0.0.255"), 7)
 NAME = Attribute(1, obis("0-0:42.0.0.255"), 2)
-CONFORMANCE = association.Conformance.GET | association.Conformance.ACTION
+CONFORMANCE = Conformance.GET | Conformance.ACTION
 
 
 def frame(way, info, number=0, *, segmented=False, type_=FrameType.I):
@@ -46,7 +47,7 @@ def apdus(line, *pieces):
 
 
 def lls_request(initiate=None):
-    plain = association.encode_initiate(association.InitiateRequest(CONFORMANCE, 500))
+    plain = encode_initiate(InitiateRequest(CONFORMANCE, 500))
     mechanism = association.Mechanism.LLS
     return association.encode_aarq(association.Aarq(1, initiate or plain, mechanism, PASSWORD))
 
@@ -325,8 +326,8 @@ def test_a_dedicated_key_is_used_and_never_shown(encrypted, decipher):
     ours, theirs = protection(encrypted=encrypted, dedicated=DEDICATED), protection(
         encrypted=encrypted, dedicated=DEDICATED, title=METER_TITLE
     )  # fmt: skip
-    plain = association.encode_initiate(association.InitiateRequest(CONFORMANCE, 500, DEDICATED))
-    response = association.encode_initiate(association.InitiateResponse(CONFORMANCE, 500))
+    plain = encode_initiate(InitiateRequest(CONFORMANCE, 500, DEDICATED))
+    response = encode_initiate(InitiateResponse(CONFORMANCE, 500))
     aarq = association.Aarq(3, ours.seal(plain, 7), association.Mechanism.LLS, PASSWORD, TITLE)
     aare = association.Aare(3, 0, 0, responding_title=METER_TITLE, initiate=theirs.seal(response, 1))
     told = apdus(
