@@ -58,11 +58,13 @@ ABOUT = {
 }
 
 READ_ON = {
+    "mqtt": "[broker.md](broker.md), [keys-and-certificates.md](keys-and-certificates.md)",
     "commands": "[trust.md](trust.md#signed-orders)",
     "firmware": "[trust.md](trust.md), [images.md](images.md)",
     "windows.NAME": "[windows.md](windows.md)",
     "page": "[page.md](page.md)",
     "ports": "[wiring.md](wiring.md)",
+    "keys.toml meters.ID": "[keys-and-certificates.md](keys-and-certificates.md)",
     "profiles.NAME": "[profiles.md](profiles.md), which says how to find out what a model needs",
 }
 

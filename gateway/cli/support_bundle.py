@@ -230,24 +230,22 @@ def _mistakes(desk: Desk) -> str:
 
 
 def _certificates(key: str, file: Path) -> Iterator[Document]:
-    from cryptography import x509
+    from gateway.daemon.certificates import span_of
+    from gateway.tls import certificates_in
 
-    for pem in re.findall(
-        "-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", _read(file) or "", flags=re.DOTALL
-    ):
-        try:
-            one = x509.load_pem_x509_certificate(pem.encode())
-        except ValueError as error:
-            yield {"file": str(file), "key": key, "error": str(error)}
-            continue
-        yield {
-            "file": str(file),
-            "key": key,
-            "subject": one.subject.rfc4514_string(),
-            "issuer": one.issuer.rfc4514_string(),
-            # The names of cryptography 38 to 41; later ones have them beside those with a time zone.
-            "ends": str(getattr(one, "not_valid_after_utc", None) or one.not_valid_after),
-        }
+    own = {"key": key, "file": str(file)}
+    try:
+        for one in certificates_in((_read(file) or "").encode()):
+            span, issuer = span_of(one), one.issuer.rfc4514_string()
+            yield {
+                **own,
+                "subject": span.name,
+                "issuer": issuer,
+                "begins": str(span.begin),
+                "ends": str(span.end),
+            }
+    except ValueError as error:
+        yield {**own, "error": str(error)}
 
 
 def _status(desk: Desk) -> Document:

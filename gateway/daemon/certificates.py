@@ -53,7 +53,7 @@ def _of_file(what: str, path: Path, now: datetime, *, all_needed: bool) -> Itera
 
 def _of_pem(what: str, pem: bytes, now: datetime, *, all_needed: bool) -> Iterator[str]:
     try:
-        spans = sorted(_span(certificate) for certificate in certificates_in(pem))
+        spans = sorted(span_of(certificate) for certificate in certificates_in(pem))
     except ValueError:
         yield f"{what} has a certificate that cannot be read"
         return
@@ -66,7 +66,7 @@ def _of_pem(what: str, pem: bytes, now: datetime, *, all_needed: bool) -> Iterat
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Span:
+class Span:
     """When a certificate begins and ends to hold, and whose it is."""
 
     begin: datetime
@@ -82,10 +82,11 @@ class _Span:
         return f"ends on {self.end:%Y-%m-%d}, within {reached[0].days} days" if reached else ""
 
 
-def _span(certificate: x509.Certificate) -> _Span:
+def span_of(certificate: x509.Certificate) -> Span:
+    """When it holds, with any version of the library."""
     name = certificate.subject.rfc4514_string()
     if hasattr(certificate, "not_valid_before_utc"):
-        return _Span(certificate.not_valid_before_utc, certificate.not_valid_after_utc, name)
+        return Span(certificate.not_valid_before_utc, certificate.not_valid_after_utc, name)
     # cryptography 38 (Debian 12) tells the time of UTC without saying so.
     begin, end = certificate.not_valid_before, certificate.not_valid_after
-    return _Span(begin.replace(tzinfo=UTC), end.replace(tzinfo=UTC), name)
+    return Span(begin.replace(tzinfo=UTC), end.replace(tzinfo=UTC), name)
