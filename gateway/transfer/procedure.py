@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from gateway.errors import ADVICE, Code
+from gateway.errors import Code
 from gateway.model import A7Policy, BitmapOrder, ImageTransferStatus, JobState, Match, TransferRecord
 from gateway.transfer import schedule
 from gateway.transfer.dry_run import rehearsed
@@ -42,31 +42,9 @@ REFUSED_VERIFY_TIMEOUT_S = 60.0
 """How long the status may still turn after verify was answered with an error (some meters do, and are fine)."""
 AWAIT_ACTIVATION_S = 60.0
 CONFIRM_POLL_S = 10.0
-UNCERTAIN_POLL_S = 900.0
-UNCERTAIN_TIMEOUT_S = 24 * 3600.0
 MAX_IDLE_ROUNDS = 3
 MAX_VERIFIES = 3
-MAX_TRIES = 6
-MAX_LINE_TRIES = 120
-LINE_RETRY_S = 60.0
-"""About two hours in all."""
-FIRST_RETRY_S = 10.0
-LAST_RETRY_S = 300.0
 
-
-_UNREADABLE = {
-    Item.DEVICE_NAME: (Code.T_IDENTITY, "leave logical_device_name out for this meter"),
-    Item.MATCH: (Code.T_IDENTITY, "correct `match` in the profile"),
-    Item.VERSION: (Code.T_VERSION, "set firmware_object in the profile, or in the order"),
-    Item.CLOCK: (Code.T_ACTIVATE, 'activation_clock = "skip" in the profile lets it be'),
-    Item.SCHEDULE: (Code.T_ACTIVATE, "correct activation_schedule in the profile"),
-    Item.SCRIPT: (Code.T_ACTIVATE, "correct activation_schedule in the profile"),
-    Item.ACTIVATE_INFO: (Code.T_IDENTIFIER, 'set a7 = "skip" in the profile of this model'),
-}
-
-_NOT_THERE = frozenset({4, 9, 11})
-"""object-undefined, object-class-inconsistent, object-unavailable."""
-_TEMPORARY_FAILURE = 2
 
 _S = ImageTransferStatus
 _AT_REST = frozenset(
@@ -95,61 +73,6 @@ def _next_step(goal: Goal, seen: MeterView) -> Step:
         or _await_erase(goal, seen)
         or _follow_status(goal, seen)
     )
-
-
-def after_error(
-    goal: Goal, seen: MeterView, *, code: Code, message: str, retryable: bool, tries: int
-) -> Wait | Failed:
-    """What an error of the line or the meter means for the transfer. `tries`: failures in a row, this one
-    included. Once activation was decided only time ends the search for the truth."""
-    if seen.record is not None and seen.record.activate_decided:
-        refused = code is Code.T_SECURITY and not retryable
-        return _after_lost_confirmation(goal, seen, code=code, message=message, refused=refused)
-    if schedule.may_be_armed(goal, seen):
-        refused = code is Code.T_SECURITY and not retryable
-        pause_s = _pause_s(tries, LAST_RETRY_S)
-        return schedule.after_error(seen, code=code, message=message, refused=refused, pause_s=pause_s)
-    if code is Code.T_PORT and retryable:
-        return _await_line(message, tries)
-    if not retryable or (tries >= MAX_TRIES and not _may_verify_still(goal, seen)):
-        return Failed(code, message)
-    delay_s = _pause_s(tries, LAST_RETRY_S)
-    return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
-
-
-def _await_line(message: str, tries: int) -> Wait | Failed:
-    """An adapter that was pulled out is put back by somebody: that takes longer than a meter needs to answer."""
-    if tries >= MAX_LINE_TRIES:
-        return Failed(Code.T_PORT, message)
-    delay_s = _pause_s(tries, LINE_RETRY_S)
-    return Wait(delay_s, f"{message}; next try in {delay_s:.0f} s", JobState.WAITING)
-
-
-def _pause_s(tries: int, longest_s: float) -> float:
-    return float(min(FIRST_RETRY_S * 2 ** min(tries - 1, 10), longest_s))
-
-
-def refused(item: Item, result: int) -> Failed:
-    """The meter answered the reading of `item` with data-access-result `result`, and not for the moment only."""
-    code, remedy = _UNREADABLE.get(item, (Code.T_ASSOCIATION, "check the meter's client and its rights"))
-    if item not in _UNREADABLE and result in _NOT_THERE:
-        remedy = "set image_object in the profile"
-    return Failed(code, f"the meter refuses to tell its {item.value} (data-access-result {result}): {remedy}")
-
-
-def block_refused(goal: Goal, seen: MeterView, number: int, result: int) -> str:
-    """The meter answered block `number` with action-result `result`: in words, with the setting that it may be."""
-    assert seen.record is not None
-    message = f"the meter refuses block {number} (action-result {result})"
-    size = seen.record.block_size
-    last = number == (seen.record.image_size - 1) // size
-    if result == _TEMPORARY_FAILURE:
-        return message
-    if last and seen.record.image_size % size:
-        form = "was padded" if goal.profile.pad_last_block else "is shorter than the others"
-        return f"{message}: it is the last and {form}, see pad_last_block in the profile"
-    told = "" if seen.block_size is None else f", image_block_size is {seen.block_size}"
-    return f"{message}: blocks have {size} octets{told}, see block_size in the profile"
 
 
 # -- before anything is touched -------------------------------------------------------------------------------
@@ -386,7 +309,7 @@ def _await_verification(goal: Goal, seen: MeterView) -> Step:
     return Wait(min(30.0, max(1.0, since_s / 10)), "the meter verifies the image", JobState.VERIFYING)
 
 
-def _may_verify_still(goal: Goal, seen: MeterView) -> bool:
+def may_verify_still(goal: Goal, seen: MeterView) -> bool:
     """Verification was ordered, and some meters hear nothing until it has ended."""
     if seen.record is None or not seen.record.verifies or seen.verified_at_s is None:
         return False
@@ -422,7 +345,7 @@ def _shown(entry: ActivateEntry) -> str:
 
 
 def _confirm(goal: Goal, seen: MeterView) -> Step:
-    since_s = _since_activation(seen)
+    since_s = since_activation(seen)
     if since_s < goal.profile.reconnect_after_s:
         left_s = max(goal.profile.reconnect_after_s - since_s, SHORTEST_WAIT_S)
         why = "the meter restarts" if since_s >= 0 else "the meter runs the image by itself"
@@ -440,7 +363,7 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
     found = f"the meter reports version {seen.version!r} and status {seen.status.value}"
     if seen.status is _S.ACTIVATION_FAILED:
         return schedule.cleared_at_last(goal, seen) or Failed(Code.T_ACTIVATE, found)
-    if since_s > _timeout_s(goal, seen):
+    if since_s > activation_timeout_s(goal, seen):
         expected = repr(goal.expect_version) if goal.expect_version else "another than before"
         found = f"{found}, expected was {expected}"
         if changed:
@@ -452,35 +375,18 @@ def _confirm(goal: Goal, seen: MeterView) -> Step:
     return Wait(CONFIRM_POLL_S, f"{found}, not yet the new one", JobState.CONFIRMING)
 
 
-def _after_lost_confirmation(
-    goal: Goal, seen: MeterView, *, code: Code, message: str, refused: bool
-) -> Wait | Failed:
-    """Silent, or not at its usual association yet: some meters come back at their default one. Keys that it `refused`
-    are never tried again, whatever for."""
-    since_s = _since_activation(seen)
-    if refused:
-        return Failed(Code.T_UNKNOWN, f"activation was sent, then {code}: {message} ({ADVICE[code]})")
-    if since_s > UNCERTAIN_TIMEOUT_S:
-        return Failed(
-            Code.T_UNKNOWN, f"activation was sent, its outcome could not be read in 24 h: {message}"
-        )
-    if since_s > _timeout_s(goal, seen):
-        return Wait(UNCERTAIN_POLL_S, f"outcome not known: {message}", JobState.UNCERTAIN)
-    return Wait(CONFIRM_POLL_S, f"the outcome cannot be read yet: {message}", JobState.CONFIRMING)
-
-
 def _too_large(block_size: int, largest_block: int) -> Failed:
     limit = f"at most {largest_block} octets fit the meter's PDU"
     return Failed(Code.T_BLOCK, f"a block has {block_size} octets, {limit}")
 
 
-def _timeout_s(goal: Goal, seen: MeterView) -> float:
+def activation_timeout_s(goal: Goal, seen: MeterView) -> float:
     """A meter that goes by its own clock may be late."""
     own_clock = seen.record is not None and seen.record.scheduled_at is not None
     return goal.profile.activate_timeout_s + (schedule.CLOCK_TOLERANCE_S if own_clock else 0.0)
 
 
-def _since_activation(seen: MeterView) -> float:
+def since_activation(seen: MeterView) -> float:
     assert seen.activated_at_s is not None, "set with the decision, and when a record is loaded"
     return seen.now_s - seen.activated_at_s
 

@@ -24,7 +24,7 @@ from gateway.transfer import (
     after_error,
     next_step,
 )
-from gateway.transfer.procedure import MAX_TRIES
+from gateway.transfer.setbacks import MAX_TRIES
 
 S = ImageTransferStatus
 PROFILE = Profile(after_initiate_s=5, reconnect_after_s=30, activate_timeout_s=600, verify_timeout_s=1800)
