@@ -2,7 +2,7 @@
 
 `steps.py` has the goal, what is seen of the meter, and the steps; `procedure.py` decides; `setbacks.py` says what an
 error or a refusal means; `blocks.py` counts; `broadcast.py` says who takes blocks together with others; `health.py`
-compares before and after; `schedule.py` lets the meter activate by itself; `dry_run.py` stops before anything is changed.
+compares before and after; `schedule.py` lets the meter activate by itself; `dry_run.py` stops before any change.
 Nothing here talks to a meter, reads a clock or writes to a disk: the worker does, and shows the result.
 """
 
