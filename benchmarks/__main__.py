@@ -26,7 +26,7 @@ from benchmarks.figure import Figure, tell  # noqa: E402
 _NEWEST = "newest"
 _FIGURES = (
     "block", "dead_time", "transfer", "line", "ports", "interleave", "broadcast", "fetch", "mqtt_images", "idle",
-    "log_volume", "simulation", "instructions", "package",
+    "cli_start", "log_volume", "simulation", "instructions", "package",
 )  # fmt: skip
 _LONG = ("fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
 _BY_LIBRARIES = ("block", "transfer")

@@ -80,7 +80,7 @@ class Gateway:
         self._slower = counted.slower if counted else 1.0
         self._socket = directory / "run" / "control.sock"
         self._module = ["benchmarks.watched", str(watched)] if watched else ["gateway"]
-        self._config = _write_configuration(directory, lines, self._socket, mqtt)
+        self.config = _write_configuration(directory, lines, self._socket, mqtt)
         self._log = directory / "log"
         self.start_to_ready_s = 0.0
 
@@ -169,7 +169,7 @@ class Gateway:
 
     def _command(self, module: Sequence[str]) -> list[str]:
         python = [*self._counted.command] if self._counted else [str(self._python)]
-        return [*python, "-m", *module, "run", "--config", str(self._config)]
+        return [*python, "-m", *module, "run", "--config", str(self.config)]
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **(self._counted.environment if self._counted else {})}

@@ -11,6 +11,8 @@ from pathlib import Path
 from gateway.config.table import Mistakes, Node, annotate, merge
 
 DEFAULT_FILE = Path("/etc/meter-gateway/gateway.toml")
+DEFAULT_SOCKET = Path("/run/meter-gateway/control.sock")
+"""As `GatewaySettings` has it."""
 KEYS_NAME = "keys.toml"
 CREDENTIAL_STORE = Path("/etc/credstore")
 """Where systemd looks for credentials that a unit names without a path; only root may look there."""

@@ -6,7 +6,6 @@ mistake: it notes it, goes on with the default, and `Mistakes` holds them all at
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass, field
@@ -167,6 +166,8 @@ class Table:
 
     def finish(self) -> None:
         """Note every key that nobody asked for."""
+        import difflib
+
         for key, node in self._nodes.items():
             if key in self._known:
                 continue

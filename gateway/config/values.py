@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from gateway.model import ObjectAttribute
-
 T = TypeVar("T")
+if TYPE_CHECKING:
+    from gateway.model import ObjectAttribute
+
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -168,6 +169,8 @@ OBIS = Kind('a logical name such as "0-0:44.0.0.255"', _obis)
 
 
 def _object_attribute(value: Any) -> ObjectAttribute:
+    from gateway.model import ObjectAttribute
+
     text = _printable(value)
     class_id, slash, rest = text.rpartition("/")
     name, _, number = rest.rpartition(":")

@@ -11,7 +11,9 @@ import pytest
 
 from gateway import config
 from gateway.cli import main
+from gateway.config.files import DEFAULT_SOCKET
 from gateway.control.verbs import LATER_VERBS, VERBS
+from gateway.model import GatewaySettings
 
 
 @pytest.fixture
@@ -154,7 +156,8 @@ def test_status_answers_at_once_because_it_imports_little(empty):
     script = (
         "import sys\nfrom gateway.cli import main\n"
         f"assert main(['status', '--config', {str(empty)!r}]) == 3\n"
-        "heavy = {'rich', 'paho', 'httpx', 'apscheduler', 'jsonschema', 'cryptography', 'sqlite3', 'serial'}\n"
+        "heavy = {'gateway.model', 'rich', 'paho', 'httpx', 'apscheduler', 'jsonschema', 'cryptography', 'sqlite3',"
+        "'serial'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -164,3 +167,7 @@ def test_status_answers_at_once_because_it_imports_little(empty):
 def test_the_verbs_that_a_configuration_may_name_are_those_that_control_knows():
     local = {"image.add", "counter.adopt", "port.trace"}
     assert set(config.VERBS) == (set(VERBS) | LATER_VERBS) - local
+
+
+def test_the_socket_that_is_looked_for_is_the_one_that_the_daemon_opens():
+    assert GatewaySettings().control_socket == DEFAULT_SOCKET
