@@ -16,6 +16,8 @@
 #                  install, update, kill, upgrade, reboot and purge it in containers of Debian 12 and 13, side by side;
 #                  as root: installs debootstrap and systemd-container, keeps both releases in
 #                  /var/cache/meter-gateway-test (1.2 GB), and says NOT TESTED where containers cannot be run
+#   make test-page the status page of a running gateway in a real browser; as root: installs chromium, and says NOT TESTED
+#                  where there is none; pictures in build/page
 #   make test-package-arm64
 #                  the same package installed and an update run on an emulated arm64; as root, a quarter of an hour
 #   make docs      write the pages of docs/ that are made from the code
@@ -36,7 +38,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage simulate bench endurance deb test-package test-package-arm64 docs format clean venv
+.PHONY: test style test-newest test-debian test-debian12 test-debian13 demo coverage simulate bench endurance deb test-package test-package-arm64 test-page docs format clean venv
 
 # The last thing it prints is pytest's closing line.
 test: style test-newest
@@ -93,6 +95,9 @@ deb:
 
 test-package:
 	tests/package/run
+
+test-page: venv
+	tests/page/run
 
 test-package-arm64: venv
 	$(BIN)/python tests/package/arm64.py

@@ -113,15 +113,17 @@ def _at(look: Look) -> str:
 
 
 def _verdict(look: Look) -> tuple[str, Mood]:
-    parked = sum(meter["parked"] is not None for meter in look.meters)
-    wrong = [
-        f"{number} {name}{'' if number == 1 else 's'}{rest}"
-        for number, name, rest in ((len(look.alarms), "alarm", ""), (parked, "meter", " left alone"))
-        if number
-    ]
-    if wrong:
-        return ", ".join(wrong), Mood.BAD
-    return "In order", Mood.GOOD
+    going_on = [one["counts"] for one in look.campaigns if one["state"] not in _ENDED]
+    found = (
+        (len(look.alarms), "alarm", ""),
+        (sum(meter["parked"] is not None for meter in look.meters), "meter", " left alone"),
+        (sum(one.get(JobState.FAILED, 0) for one in going_on), "meter", " failed"),
+        (sum(one.get(JobState.UNCERTAIN, 0) for one in going_on), "meter", " uncertain"),
+    )
+    wrong = [f"{number} {name}{'' if number == 1 else 's'}{rest}" for number, name, rest in found if number]
+    if not (look.info["now"]["uplink"] or {"online": True})["online"]:
+        wrong.append("broker not connected")
+    return (", ".join(wrong), Mood.BAD) if wrong else ("In order", Mood.GOOD)
 
 
 def _summary(look: Look) -> Html:
@@ -166,7 +168,7 @@ def _clock(look: Look) -> tuple[str, Mood]:
 def _alarms(look: Look) -> Html:
     alarms = sorted(look.alarms.items())
     if not alarms:
-        return section("alarms", "Alarms", el("p", "None.", class_="quiet"))
+        return el("section", id="alarms", hidden=True)
     entries = [
         el(
             "li",
@@ -267,7 +269,7 @@ def _advice(document: Document) -> Html:
 def _ended(look: Look) -> Html:
     ended = [one for one in look.campaigns if one["state"] in _ENDED]
     if not ended:
-        return section("ended", "Ended lately", el("p", "None.", class_="quiet"))
+        return el("section", id="ended", hidden=True)
     rows = [
         (
             one["campaign_id"],
@@ -384,7 +386,7 @@ def _meter_state(meter: Document, look: Look) -> Html:
 
 def _windows(look: Look) -> Html:
     if not look.windows:
-        return section("windows", "Windows", el("p", "None.", class_="quiet"))
+        return el("section", id="windows", hidden=True)
     rows = [
         (
             one["window"],

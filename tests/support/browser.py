@@ -72,6 +72,16 @@ class Browser:
         """What somebody reads on the page."""
         return str(self.run("return document.body.innerText"))
 
+    def source(self) -> str:
+        """The page as it is now, without asking any script of it."""
+        return str(self._ask("GET", f"{self._session}/source"))
+
+    def forget(self) -> None:
+        """Leave the page, and what its console and its requests were."""
+        self.go("about:blank")
+        self.complaints()
+        self.requested()
+
     def devtools(self, command: str, **parameters: object) -> Any:
         """A command of the Chrome DevTools protocol."""
         return self._ask("POST", f"{self._session}/goog/cdp/execute", {"cmd": command, "params": parameters})
