@@ -7,10 +7,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from gateway.cli.client import Client, NoDaemonError, RefusedError
+from gateway.cli.client import GatewayClient, NoDaemonError, RefusedError
 from gateway.cli.root import Desk
 
-Look = Callable[[Client], tuple[int, int | None, str] | None]
+Look = Callable[[GatewayClient], tuple[int, int | None, str] | None]
 """How much is done, of how much if that is known, and in words; None: nothing is known now."""
 
 _LOOK_EVERY_S = 0.5
@@ -32,7 +32,7 @@ def bar(desk: Desk, description: str, look: Look) -> Iterator[None]:
 
         def look_again() -> None:
             with contextlib.suppress(NoDaemonError, RefusedError), desk.connect() as client:
-                while not over.wait(_LOOK_EVERY_S):
+                while not over.wait(desk.ask_every_s(_LOOK_EVERY_S)):
                     if now := look(client):
                         done, total, sentence = now
                         shown.update(task, completed=done, total=total, sentence=sentence)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gateway.cli.images import envelope_of, hand_over
 from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
 from gateway.cli.root import Desk, shared_options
+from gateway.cli.serve import served
 from gateway.cli.signing import ManifestFile, manifest_option
 from gateway.cli.text import counts, duration, folded, safe, say_json, table
 from gateway.cli.watch import campaign_sentence, job_sentence, watch_campaign
@@ -44,17 +46,29 @@ def update(
     """Put the firmware in FILE into METER, and watch until the meter itself reports it."""
     if identifier is None and not (manifest and manifest.manifest.identifier):
         identifier = file.stem
-    with desk.connect() as client:
-        stored = hand_over(client, file, manifest)
-        campaign_id = f"{meter[: _ID_LIMIT - 9]}-{uuid.uuid4().hex[:8]}"
+    campaign_id = f"{meter[: _ID_LIMIT - 9]}-{uuid.uuid4().hex[:8]}"
+    with _there(desk, file, manifest) as image:
         args = {
             "campaign_id": campaign_id,
-            "image": {"sha256": stored["sha256"], "size": stored["size"], **envelope_of(manifest)},
+            "image": {**image, **envelope_of(manifest)},
             "targets": [meter],
             **given({"identifier": identifier, **order}),
         }
-        client.ask("campaign.submit", args)
-    return watch_campaign(desk, campaign_id)
+        with desk.connect() as client:
+            client.ask("campaign.submit", args)
+        return watch_campaign(desk, campaign_id)
+
+
+@contextlib.contextmanager
+def _there(desk: Desk, file: Path, manifest: ManifestFile | None) -> Iterator[Document]:
+    """FILE as an order names it: stored by the daemon, or served to a gateway far away while this lasts."""
+    if desk.gateway:
+        with served(desk, file, [desk.one_gateway()]) as image:
+            yield image
+        return
+    with desk.connect() as client:
+        stored = hand_over(client, file, manifest)
+    yield {"sha256": stored["sha256"], "size": stored["size"]}
 
 
 # -- campaign -------------------------------------------------------------------------------------------------
@@ -132,7 +146,7 @@ def submit(
     _report(
         desk,
         reply,
-        f"campaign {campaign_id}: {reply['status']}; see: meter-gateway campaign watch {campaign_id}",
+        f"campaign {campaign_id}: {reply['status']}; see: meter-gateway campaign watch {campaign_id}{desk.where}",
     )
     return 0
 

@@ -1,4 +1,5 @@
-"""A client of the daemon's control socket: one JSON line up, one or two JSON lines down."""
+"""A gateway as commands ask it, and the one of this machine: over the daemon's control socket, one JSON line up, one or
+two JSON lines down."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import os
 import socket
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,19 +53,18 @@ class RefusedError(GatewayError):
         return ADVICE[Code(self.reason)] if self.reason in Code.__members__ else ""
 
 
-class Client:
-    """One connection to the daemon. Raises NoDaemonError when there is none, or when it goes away."""
+class OrderQueuedError(Exception):
+    """No failure: the order waits at the broker for a gateway that is offline, as was wished."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(_CONNECT_TIMEOUT_S)
-        try:
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise NoDaemonError(_no_daemon(path, error)) from error
-        self._lines = self._socket.makefile("rb")
+    def __init__(self, gateway: str, verb: str, for_s: float) -> None:
+        super().__init__(f"gateway {gateway} is offline: {verb} waits for it at the broker")
+        self.document = {"gateway": gateway, "status": "queued", "verb": verb, "for_s": for_s}
+
+
+class GatewayClient(ABC):
+    """A way to one gateway. Raises NoDaemonError when there is none, or when it is lost."""
+
+    def __init__(self) -> None:
         self._sign: Callable[[str, Document], Document] = lambda _verb, command: command
 
     def __enter__(self) -> Self:
@@ -74,19 +75,18 @@ class Client:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._lines.close()
-        self._socket.close()
+    @abstractmethod
+    def close(self) -> None: ...
 
     def sign_with(self, keys: Sequence[PrivateKey]) -> None:
         """Sign every command from now on, for the gateway that answers here."""
         from gateway.control.signed import sign_command
 
-        gateway = str(self.ask("info.get")["data"]["gateway"])
+        gateway = self._gateway_id()
         self._sign = lambda verb, command: sign_command(gateway, verb, command, keys)
 
     def ask(self, verb: str, args: Mapping[str, Any] | None = None, *, file: int | None = None) -> Document:
-        """The daemon's first answer to a command; `file` is a descriptor that goes along.
+        """The gateway's first answer to a command; `file` is a descriptor that goes along.
 
         Raises RefusedError where it says rejected or failed.
         """
@@ -95,23 +95,73 @@ class Client:
     def await_done(
         self, verb: str, args: Mapping[str, Any], *, timeout_s: float = ERRAND_TIMEOUT_S
     ) -> Document:
-        """The final answer to a read, which the daemon first accepts and later does. Raises RefusedError."""
+        """The final answer to a read, which the gateway first accepts and later does. Raises RefusedError."""
         cmd_id = self._send(verb, args, None)
         reply = self._reply(cmd_id, _REPLY_TIMEOUT_S)
         return self._reply(cmd_id, timeout_s) if reply["status"] == "accepted" else reply
 
+    def look(self, verb: str, args: Mapping[str, Any]) -> Document:
+        """What a read answers, for somebody who looks again and again. Raises RefusedError."""
+        data: Document = self.ask(verb, args)["data"]
+        return data
+
+    @abstractmethod
+    def _gateway_id(self) -> str: ...
+
+    @abstractmethod
     def _send(self, verb: str, args: Mapping[str, Any], file: int | None) -> str:
-        issued = datetime.now(UTC)
-        cmd_id = str(uuid.uuid4())
-        envelope = {
-            "v": 1,
-            "cmd_id": cmd_id,
-            "verb": verb,
-            "issued": time_text(issued),
-            "expires": time_text(issued + _EXPIRES_AFTER),
-            "args": args,
-        }
-        line = json.dumps(self._sign(verb, envelope), separators=(",", ":")).encode() + b"\n"
+        """Give a command; its cmd_id."""
+
+    @abstractmethod
+    def _reply(self, cmd_id: str, timeout_s: float) -> Document:
+        """The next reply to it. Raises RefusedError."""
+
+
+def envelope(verb: str, args: Mapping[str, Any], expires_after: timedelta) -> Document:
+    """A new command, from now on."""
+    issued = datetime.now(UTC)
+    return {
+        "v": 1,
+        "cmd_id": str(uuid.uuid4()),
+        "verb": verb,
+        "issued": time_text(issued),
+        "expires": time_text(issued + expires_after),
+        "args": args,
+    }
+
+
+def unless_refused(reply: Document) -> Document:
+    """Raises RefusedError."""
+    if reply["status"] in ("rejected", "failed"):
+        raise RefusedError(reply)
+    return reply
+
+
+class Client(GatewayClient):
+    """One connection to the daemon of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(_CONNECT_TIMEOUT_S)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise NoDaemonError(_no_daemon(path, error)) from error
+        self._lines = self._socket.makefile("rb")
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def _gateway_id(self) -> str:
+        return str(self.ask("info.get")["data"]["gateway"])
+
+    def _send(self, verb: str, args: Mapping[str, Any], file: int | None) -> str:
+        command = envelope(verb, args, _EXPIRES_AFTER)
+        line = json.dumps(self._sign(verb, command), separators=(",", ":")).encode() + b"\n"
         ancillary = (
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))] if file is not None else []
         )
@@ -120,7 +170,7 @@ class Client:
             self._socket.sendall(line[sent:])
         except OSError as error:
             raise self._gone(error) from error
-        return cmd_id
+        return str(command["cmd_id"])
 
     def _reply(self, cmd_id: str, timeout_s: float) -> Document:
         """The next reply to this command; one without an id is to a command that could not be read."""
@@ -134,10 +184,7 @@ class Client:
                 raise self._gone(None)
             reply: Document = json.loads(line)
             if reply["cmd_id"] in (cmd_id, None):
-                break
-        if reply["status"] in ("rejected", "failed"):
-            raise RefusedError(reply)
-        return reply
+                return unless_refused(reply)
 
     def _gone(self, error: OSError | None) -> NoDaemonError:
         why = "did not answer in time" if isinstance(error, TimeoutError) else "closed the connection"

@@ -21,7 +21,7 @@ import click
 
 from gateway.cli import virtual
 from gateway.cli.demo_parts import DemoError, HeadEnd, Process, broker, daemon, image_server
-from gateway.cli.root import Desk, Exit, shared_options
+from gateway.cli.root import Desk, Exit, local_options
 from gateway.cli.text import safe
 from gateway.cli.watch import View, open_view
 from gateway.errors import GatewayError
@@ -51,7 +51,7 @@ _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The mosquitto to use; default: the one on PATH.",
 )
-@shared_options
+@local_options
 @click.pass_obj
 def demo(desk: Desk, /, broker_binary: Path | None) -> int:
     """Show one update from beginning to end on this machine, in about half a minute.

@@ -61,7 +61,7 @@ def events(desk: Desk, /, last: int | None, since: datetime | None, follow: bool
                     _show(page, as_json=desk.as_json)
                 if not follow:
                     return
-                time.sleep(_LOOK_EVERY_S)
+                time.sleep(desk.ask_every_s(_LOOK_EVERY_S))
         except KeyboardInterrupt:
             raise InterruptedWatchError("no longer following; the daemon goes on") from None
 

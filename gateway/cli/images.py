@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gateway.cli.bars import bar
-from gateway.cli.client import Client, Document
+from gateway.cli.client import Document, GatewayClient
 from gateway.cli.order_options import given
 from gateway.cli.root import Desk, InterruptedWatchError, shared_options
 from gateway.cli.serve import serve
@@ -29,7 +29,7 @@ _FETCH_TIMEOUT_S = 7 * 86_400.0
 _HEAD = ("IMAGE", "SIZE", "HERE", "VERSION", "LAST USED", "NEEDED BY")
 
 
-def hand_over(client: Client, file: Path, manifest: ManifestFile | None) -> Document:
+def hand_over(client: GatewayClient, file: Path, manifest: ManifestFile | None) -> Document:
     """The daemon reads the file itself, from our descriptor: it needs no right to the path."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -112,7 +112,7 @@ def _fetch(
     return data
 
 
-def _looked(client: Client, sha256: str) -> tuple[int, int | None, str] | None:
+def _looked(client: GatewayClient, sha256: str) -> tuple[int, int | None, str] | None:
     listed = client.ask("image.list")["data"]["images"]
     return next(((one["here"], one["size"], _here(one)) for one in listed if one["sha256"] == sha256), None)
 
@@ -204,7 +204,7 @@ def rm(desk: Desk, /, digest: str) -> None:
         click.echo(f"image {data['sha256']} is removed")
 
 
-def _named(client: Client, digest: str) -> Document:
+def _named(client: GatewayClient, digest: str) -> Document:
     """The one image whose digest begins so. Raises NotFoundError; click.UsageError where there are several."""
     begun = digest.lower()
     if not _DIGITS.fullmatch(begun):

@@ -19,21 +19,15 @@ def ports(desk: Desk) -> None:
     """The serial devices of this machine and the ports that are configured, with or without a daemon.
 
     Root sees every program that has a device open, others only their own."""
-    from gateway.link.devices import serial_devices
-
     configured, source = _configured(desk)
-    by_device = {
-        os.path.realpath(one["device"]): one["port"] for one in configured if _is_path(one["device"])
-    }
-    devices: list[Document] = [
-        {**asdict(device), "port": by_device.get(device.path)} for device in serial_devices()
-    ]
-    ports = [{**one, "present": _present(one["device"])} for one in configured]
+    devices = [] if desk.gateway else _devices(configured)
+    ports = [{**one, "present": None if desk.gateway else _present(one["device"])} for one in configured]
     if desk.as_json:
         say_json({"configured_by": source, "devices": devices, "ports": ports})
         return
     rows = [(one["path"], one["driver"], _adapter(one), one["port"] or "", _users(one)) for one in devices]
-    click.echo(table(rows, head=("DEVICE", "DRIVER", "ADAPTER", "PORT", "OPENED BY")) or "no serial devices")
+    none = "the devices of a machine are seen there alone" if desk.gateway else "no serial devices"
+    click.echo(table(rows, head=("DEVICE", "DRIVER", "ADAPTER", "PORT", "OPENED BY")) or none)
     named = [(one["path"], name) for one in devices for name in one["by_id"]]
     if named:
         click.echo("\n" + table(named, head=("DEVICE", "NAME FOR THE CONFIGURATION")))
@@ -58,7 +52,8 @@ def _configured(desk: Desk) -> tuple[list[Document], str]:
             listed: list[Document] = client.ask("port.list")["data"]["ports"]
             return listed, "daemon"
     except (NoDaemonError, ConfigError):
-        pass
+        if desk.gateway:
+            raise
     try:
         read = config.load(desk.config)
     except ConfigError:
@@ -68,6 +63,15 @@ def _configured(desk: Desk) -> tuple[list[Document], str]:
         for port in read.ports
     ]
     return known, "file"
+
+
+def _devices(configured: list[Document]) -> list[Document]:
+    from gateway.link.devices import serial_devices
+
+    by_device = {
+        os.path.realpath(one["device"]): one["port"] for one in configured if _is_path(one["device"])
+    }
+    return [{**asdict(device), "port": by_device.get(device.path)} for device in serial_devices()]
 
 
 def _is_path(device: str) -> bool:

@@ -6,18 +6,28 @@ import importlib
 import io
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from gateway.cli.client import Client, NoDaemonError, RefusedError
+from gateway.cli.broker_options import broker_options, gateways_of, is_pattern, settings_of
+from gateway.cli.client import Client, GatewayClient, NoDaemonError, OrderQueuedError, RefusedError
 from gateway.cli.text import colour_fits, safe, say_json
 from gateway.errors import ConfigError, GatewayError
 
+if TYPE_CHECKING:
+    from gateway.model import MqttSettings
+    from gateway.signing import PrivateKey
+
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+ASK_EVERY_S = 10.0
+"""A gateway far away, by somebody who waits: there may be a radio link on the way."""
 
 
 class Exit(IntEnum):
@@ -42,19 +52,69 @@ class Desk:
     as_json: bool = False
     sign_with: tuple[Path, ...] = ()
 
-    def connect(self) -> Client:
-        """A connection to the daemon of this configuration, for signed commands where keys were named. Raises
-        NoDaemonError, ConfigError."""
-        from gateway.config import control_socket
+    gateway: tuple[str, ...] = ()
+    """Which gateways far away, as ids and patterns; none: that of this machine."""
+    broker: dict[str, Any] = field(default_factory=dict)
+    """Options that say how they are reached, by name."""
+    broker_named: bool = False
+    """One of them was typed, and did not come from the environment."""
 
+    @property
+    def is_fleet(self) -> bool:
+        """Several gateways are meant, or what may be several."""
+        return len(self.gateway) > 1 or any(map(is_pattern, self.gateway))
+
+    def connect(self) -> GatewayClient:
+        """A connection to the daemon of this configuration, or to the one gateway that was named far away; for signed
+        commands where keys were named. Raises NoDaemonError, ConfigError, click.UsageError."""
+        keys = self.keys()
+        client = self._client()
+        if keys:
+            client.sign_with(keys)
+        return client
+
+    def ask_every_s(self, here_s: float) -> float:
+        """How often somebody who waits may ask: `here_s` is enough where the gateway is this machine."""
+        return ASK_EVERY_S if self.gateway else here_s
+
+    def one_gateway(self) -> str:
+        """The one far away that was named. Raises click.UsageError."""
+        if self.is_fleet:
+            raise click.UsageError("This command is for one gateway at a time: --gateway ID.")
+        return self.gateway[0]
+
+    def keys(self) -> list[PrivateKey]:
+        """Those that orders are signed with."""
         if not self.sign_with:
-            return Client(control_socket(self.config))
+            return []
         from gateway.cli.signing import read_key
 
-        keys = [read_key(path) for path in self.sign_with]
-        client = Client(control_socket(self.config))
-        client.sign_with(keys)
-        return client
+        return [read_key(path) for path in self.sign_with]
+
+    def broker_settings(self) -> MqttSettings:
+        """Of the broker that was named. Raises ConfigError, click.UsageError."""
+        return settings_of({name: value for name, value in self.broker.items() if name != "queue"})
+
+    @property
+    def where(self) -> str:
+        """To be added to a command that is suggested."""
+        return "".join(f" --gateway {'all' if name == '*' else name}" for name in self.gateway)
+
+    @property
+    def queue_s(self) -> float:
+        """So long orders may wait at the broker."""
+        return float(self.broker.get("queue", 0.0))
+
+    def _client(self) -> GatewayClient:
+        if not self.gateway:
+            if self.broker_named:
+                raise click.UsageError("Name the gateway at that broker: --gateway ID.")
+            from gateway.config import control_socket
+
+            return Client(control_socket(self.config))
+        from gateway.cli.broker_client import BrokerClient
+
+        return BrokerClient(self.broker_settings(), self.one_gateway(), queue_s=self.queue_s)
 
 
 _COMMANDS = {
@@ -81,6 +141,10 @@ _COMMANDS = {
 }
 
 
+_HERE = frozenset({"run", "check", "state", "support-bundle", "simulate", "demo"})
+"""Commands that ask no gateway."""
+
+
 class _LazyGroup(click.Group):
     """Imports a subcommand's module when it is named."""
 
@@ -102,8 +166,38 @@ def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None
         setattr(desk, param.name or "", value)
 
 
+def _remember_broker(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    desk = ctx.ensure_object(Desk)
+    name = param.name or ""
+    if not value:
+        return
+    if name == "gateway":
+        desk.gateway = gateways_of(value)
+    elif name == "queue":
+        desk.broker[name] = _seconds(value)
+    else:
+        desk.broker[name] = value
+    desk.broker_named |= ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _seconds(text: str) -> float:
+    from gateway.config import values
+
+    kind = values.duration("1min", "7d")
+    try:
+        return kind.read(text)
+    except ValueError:
+        raise click.BadParameter(f"--queue {text!r}: expected {kind.expected}") from None
+
+
 def shared_options(command: C) -> C:
-    """`--config`, `--json`, `--sign-with`, before or after the subcommand's name. The function below gets the Desk."""
+    """`--config`, `--json`, `--sign-with`, and those of gateways far away, before or after the subcommand's name. The
+    function below gets the Desk."""
+    return local_options(broker_options(_remember_broker, everywhere=True)(command))
+
+
+def local_options(command: C) -> C:
+    """Of commands that need no gateway."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Report as JSON."
@@ -154,15 +248,19 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 
 
 @click.group("meter-gateway", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@shared_options
+@local_options
+@broker_options(_remember_broker, everywhere=False)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it and exit."
 )
-def root() -> None:
+@click.pass_context
+def root(context: click.Context) -> None:
     """Put firmware into electricity meters with DLMS/COSEM Image Transfer.
 
-    Exit status: 0 done, 1 failed, 2 usage or configuration, 3 no daemon reached, 130 interrupted.
+    Exit status: 0 done, 1 failed, 2 usage or configuration, 3 no daemon or broker reached, 130 interrupted.
     """
+    if context.invoked_subcommand in _HERE and context.ensure_object(Desk).gateway:
+        raise click.UsageError(f"{context.invoked_subcommand} works on this machine, without --gateway.")
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -189,14 +287,13 @@ def run(argv: Sequence[str] | None) -> int:
     except NoDaemonError as error:
         return _complain(error.message, exit_status=Exit.NO_DAEMON)
     except RefusedError as error:
-        if desk.as_json:
-            say_json(dict(error.reply))
-        lines = [f"{error.reason}: {error.message}", error.detail, error.advice]
-        return _complain(*filter(None, lines), exit_status=Exit.FAILED)
+        return _refused(desk, error)
     except GatewayError as error:
         return _complain(f"{error.code}: {error.message}", error.advice, exit_status=Exit.FAILED)
+    except OrderQueuedError as queued:
+        return _queued(desk, queued)
     except InterruptedWatchError as error:
-        return _complain(str(error), exit_status=Exit.INTERRUPTED)
+        return _complain(*str(error).splitlines(), exit_status=Exit.INTERRUPTED)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", exit_status=Exit.INTERRUPTED)
     except BrokenPipeError:
@@ -204,6 +301,19 @@ def run(argv: Sequence[str] | None) -> int:
         sys.stdout = None
         return Exit.DONE
     return result if isinstance(result, int) else Exit.DONE
+
+
+def _refused(desk: Desk, error: RefusedError) -> int:
+    if desk.as_json:
+        say_json(dict(error.reply))
+    lines = [f"{error.reason}: {error.message}", error.detail, error.advice]
+    return _complain(*filter(None, lines), exit_status=Exit.FAILED)
+
+
+def _queued(desk: Desk, queued: OrderQueuedError) -> int:
+    if desk.as_json:
+        say_json(queued.document)
+    return _complain(str(queued), exit_status=Exit.DONE)
 
 
 def _complain(*lines: str, exit_status: Exit) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gateway.cli.bars import bar
-from gateway.cli.client import Client, Document
+from gateway.cli.client import Document, GatewayClient
 from gateway.cli.root import Desk, InterruptedWatchError, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
@@ -114,7 +114,7 @@ def _snippet(one: Document, port: str) -> str:
     return "\n".join(["", "[[meters]]", *lines])
 
 
-def _looked(client: Client, port: str) -> tuple[int, int, str] | None:
+def _looked(client: GatewayClient, port: str) -> tuple[int, int, str] | None:
     ports = client.ask("port.list")["data"]["ports"]
     now = next((one["scan"] for one in ports if one["port"] == port), None)
     if not now:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from gateway.cli.broker_options import NoBrokerError, broker_of, broker_options
+from gateway.cli.broker_options import NoBrokerError, is_pattern
+from gateway.cli.client import Document
 from gateway.cli.root import Desk, InterruptedWatchError, shared_options
 from gateway.cli.text import safe, say_json
 from gateway.clock import SystemClock
@@ -25,20 +26,10 @@ if TYPE_CHECKING:
     from gateway.supply.offer import Standing
     from gateway.uplink.serving import BlockServer
 
-_EVERYBODY = "all"
-_GATEWAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TRIES = 3
 """To reach the broker at first; once it was reached it is waited for as long as it takes."""
 _LOOK_EVERY_S = 0.2
 _LINE_EVERY_PERCENT = 10
-
-
-def _gateways(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    if wrong := [name for name in names if not _GATEWAY.fullmatch(name)]:
-        raise click.BadParameter(f"{wrong[0]!r} is no gateway id")
-    if _EVERYBODY in names and len(names) > 1:
-        raise click.BadParameter("either all, or gateways by name")
-    return () if _EVERYBODY in names else tuple(dict.fromkeys(names))
 
 
 def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -> float:
@@ -54,41 +45,22 @@ def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-@broker_options
-@click.option(
-    "--gateway",
-    "gateways",
-    required=True,
-    multiple=True,
-    callback=_gateways,
-    metavar="ID|all",
-    help="Whom it is for; may be repeated. With ids it ends when all of them have it.",
-)
 @click.option(
     "--rate", metavar="SIZE", callback=_rate, help="The most in a second, for all together, such as 200KiB."
 )
 @shared_options
 @click.pass_obj
-def serve(desk: Desk, /, file: Path, gateways: tuple[str, ...], rate: float, **broker: Any) -> None:
+def serve(desk: Desk, /, file: Path, rate: float) -> None:
     """Send FILE as blocks over a broker to gateways whose orders say `url` mqtt:.
 
-    It answers what gateways ask for, and needs no daemon here. It may be ended and begun again at any time."""
-    from gateway.uplink.paho_broker import PahoBroker
-    from gateway.uplink.serving import BlockServer
-
-    settings = broker_of(**broker)
-    image = file.read_bytes()
-    if not image:
-        raise SizeError(f"{file} is empty")
-    connection = PahoBroker(settings, f"mgw-serve-{secrets.token_hex(4)}", keeps_session=False)
-    server = BlockServer(
-        connection, image, root=settings.root, gateways=gateways, clock=SystemClock(), rate_bytes_per_s=rate
-    )
+    With --gateway ID, also repeated, it ends when all of them have it; with --gateway all it answers whoever asks. It
+    answers what gateways ask for, and needs no daemon here. It may be ended and begun again at any time."""
+    server = _server(desk, file, _gateways(desk), rate)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _open_view(desk) as view:
-            _reach(server, settings.url)
-            view.begin(file, server.sha256, len(image))
+            _reach(server, desk.broker_settings().url)
+            view.begin(file, server.sha256, server.size)
             _serve(server, view)
     except KeyboardInterrupt:
         raise InterruptedWatchError(
@@ -96,6 +68,65 @@ def serve(desk: Desk, /, file: Path, gateways: tuple[str, ...], rate: float, **b
         ) from None
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def served(desk: Desk, file: Path, gateways: Sequence[str]) -> Iterator[Document]:
+    """FILE as an order names it, and served as blocks to these gateways for as long as this lasts, by a thread of its
+    own. Raises NoBrokerError, SizeError."""
+    server = _server(desk, file, gateways, 0.0)
+    over = threading.Event()
+
+    def serve_on() -> None:
+        while not over.is_set():
+            server.step()
+
+    serving = threading.Thread(target=serve_on, daemon=True)
+    try:
+        _reach(server, desk.broker_settings().url)
+        serving.start()
+        yield {"sha256": server.sha256, "size": server.size, "url": "mqtt:"}
+    except InterruptedWatchError as interrupted:
+        raise InterruptedWatchError(
+            f"{interrupted}\nThe file is no longer served: for gateways that do not have all of it yet,"
+            f" meter-gateway image serve {file}{desk.where}"
+        ) from None
+    finally:
+        over.set()
+        if serving.ident is not None:
+            serving.join()
+        server.close()
+
+
+def _server(desk: Desk, file: Path, gateways: Sequence[str], rate_bytes_per_s: float) -> BlockServer:
+    """Opens nothing yet."""
+    from gateway.uplink.paho_broker import PahoBroker
+    from gateway.uplink.serving import BlockServer
+
+    settings = desk.broker_settings()
+    image = file.read_bytes()
+    if not image:
+        raise SizeError(f"{file} is empty")
+    broker = PahoBroker(settings, f"mgw-serve-{secrets.token_hex(4)}", keeps_session=False)
+    return BlockServer(
+        broker,
+        image,
+        root=settings.root,
+        gateways=gateways,
+        clock=SystemClock(),
+        rate_bytes_per_s=rate_bytes_per_s,
+    )
+
+
+def _gateways(desk: Desk) -> tuple[str, ...]:
+    """By id; none: whoever asks."""
+    if not desk.gateway:
+        raise click.UsageError("Say whom it is for: --gateway ID, or --gateway all.")
+    if desk.gateway == ("*",):
+        return ()
+    if patterns := list(filter(is_pattern, desk.gateway)):
+        raise click.UsageError(f"--gateway {patterns[0]}: expected ids, or all")
+    return desk.gateway
 
 
 def _reach(server: BlockServer, url: str) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, local_options, shared_options
 from gateway.cli.text import say_json, table
 
 
 @click.command()
 @click.option("-v", "--verbose", is_flag=True, help="Log every step of every port.")
-@shared_options
+@local_options
 @click.pass_obj
 def run(desk: Desk, /, verbose: bool) -> int:
     """Run the daemon in the foreground until SIGTERM."""
@@ -23,7 +23,7 @@ def run(desk: Desk, /, verbose: bool) -> int:
 
 
 @click.command()
-@shared_options
+@local_options
 @click.pass_obj
 def check(desk: Desk) -> None:
     """Read the configuration and name every mistake in it; nothing is opened."""

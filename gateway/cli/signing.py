@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.order_options import read_moment
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, local_options
 from gateway.cli.text import say_json
 from gateway.durable import replace_durably
 from gateway.errors import DiskError, SchemaError
@@ -65,7 +65,7 @@ class ManifestFile:
 )
 @click.option("--lock", is_flag=True, help="Ask for a passphrase that the key cannot be used without.")
 @passphrase_option
-@shared_options
+@local_options
 @click.pass_obj
 def keygen(desk: Desk, /, name: Path, kind: str, lock: bool, passphrase_file: Path | None) -> None:
     """Make a key: NAME.key, which signs and stays where it is, and NAME.pem, which gateways trust.
@@ -132,7 +132,7 @@ def keygen(desk: Desk, /, name: Path, kind: str, lock: bool, passphrase_file: Pa
 )
 @click.option("--out", type=_NEW_FILE, metavar="FILE", help=f"Default: IMAGE{_SUFFIX}, or the file of --add.")
 @passphrase_option
-@shared_options
+@local_options
 @click.pass_obj
 def sign(
     desk: Desk,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, local_options
 from gateway.cli.text import safe, say_json, table
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _options(command: T) -> T:
 
 @click.command(cls=_Help)
 @_options
-@shared_options
+@local_options
 @click.pass_obj
 def simulate(
     desk: Desk,

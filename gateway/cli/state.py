@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.client import Document
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, local_options
 from gateway.cli.text import say_json
 from gateway.model import Config
 
@@ -20,7 +20,7 @@ def state() -> None:
 
 @state.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@shared_options
+@local_options
 @click.pass_obj
 def export(desk: Desk, /, file: Path) -> None:
     """Write campaigns with their jobs, counters, the audit, what is parked, held and set, and the images that are
@@ -37,7 +37,7 @@ def export(desk: Desk, /, file: Path) -> None:
 
 @state.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@shared_options
+@local_options
 @click.pass_obj
 def import_(desk: Desk, /, file: Path) -> None:
     """Go on with the state in FILE, on this machine. The daemon must not run, and the gateway that FILE is from must
@@ -56,7 +56,7 @@ def import_(desk: Desk, /, file: Path) -> None:
 
 
 @state.command("adopt")
-@shared_options
+@local_options
 @click.pass_obj
 def adopt(desk: Desk, /) -> None:
     """Let this machine go on with a state that was made on another. The daemon must not run, and the other machine

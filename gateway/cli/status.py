@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from gateway.cli.client import Client, Document
+from gateway.cli.client import Document, GatewayClient
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import Coloured, counts, duration, folded, say_json, table, terminal_size
 from gateway.words import (
@@ -41,10 +41,11 @@ def status(desk: Desk) -> None:
     with desk.connect() as client:
         looks = {
             verb: client.ask(verb)["data"]
-            for verb in ("info.get", "port.list", "meter.list", "campaign.list", "window.list")
+            for verb in ("ping", "info.get", "port.list", "meter.list", "campaign.list", "window.list")
         }
         open_ones = [one for one in looks["campaign.list"]["campaigns"] if not one["finished_at"]]
-        shares = {} if desk.as_json else _shares(client, open_ones)
+        # All the jobs of a campaign are much to ask of a gateway behind a radio link.
+        shares = {} if desk.as_json or desk.gateway else _shares(client, open_ones)
     if desk.as_json:
         say_json({
             "info": looks["info.get"],
@@ -56,7 +57,7 @@ def status(desk: Desk) -> None:
         return
     info, meters = looks["info.get"], looks["meter.list"]["meters"]
     sections = [
-        _facts(info, meters, looks["campaign.list"]["campaigns"]),
+        _facts(info, looks["ping"]["ts"], meters, looks["campaign.list"]["campaigns"]),
         _alarms(info["now"]["alarms"]),
         _parked(meters),
         _campaigns(open_ones, shares),
@@ -67,7 +68,7 @@ def status(desk: Desk) -> None:
     click.echo("\n".join(_screen([one for one in sections if one.items], size.lines - 1 if size else None)))
 
 
-def _shares(client: Client, campaigns: Sequence[Document]) -> dict[str, float]:
+def _shares(client: GatewayClient, campaigns: Sequence[Document]) -> dict[str, float]:
     """How much of each campaign is done."""
     names = [one["campaign_id"] for one in campaigns[:_LOOKED_INTO]]
     return {
@@ -131,7 +132,7 @@ def _listed(rows: Sequence[Sequence[object]], head: Sequence[str], rest: str) ->
 # -- what needs hands -----------------------------------------------------------------------------------------
 
 
-def _facts(info: Document, meters: Sequence[Document], campaigns: Sequence[Document]) -> _Section:
+def _facts(info: Document, time: str, meters: Sequence[Document], campaigns: Sequence[Document]) -> _Section:
     now = info["now"]
     needs = _needs_hands(now["alarms"], meters, campaigns)
     states = Counter("left alone" if one["parked"] else one["state"] or "idle" for one in meters)
@@ -139,7 +140,7 @@ def _facts(info: Document, meters: Sequence[Document], campaigns: Sequence[Docum
         ("gateway", f"{info['gateway'] or '(no id)'}, version {info['version']}"),
         ("needs you", Coloured(needs, _HANDS) if needs else Coloured("no alarms, nothing to decide", _GOOD)),
         ("broker", _broker(now["uplink"], configured=info["limits"]["outbox_bytes"] is not None)),
-        ("clock", _clock(now["clock"])),
+        ("clock", _clock(now["clock"], time)),
         *([("firmware", info["firmware"]["note"])] if info["firmware"]["note"] else []),
         ("meters", f"{len(meters)}: {counts(states)}" if meters else "none"),
         ("campaigns", counts(Counter(one["state"] for one in campaigns))),
@@ -174,10 +175,12 @@ def _ago(since: str) -> str:
     return duration((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 
 
-def _clock(clock: Document | None) -> object:
+def _clock(clock: Document | None, time: str) -> object:
     if clock is None:
         return "?"
-    local = datetime.now(ZoneInfo(clock["timezone"]) if clock["timezone"] else None).astimezone()
+    local = datetime.fromisoformat(time).astimezone(
+        ZoneInfo(clock["timezone"]) if clock["timezone"] else None
+    )
     words = f"{clock['state']}, {local.isoformat(sep=' ', timespec='seconds')} {clock['timezone']}".rstrip()
     return Coloured(words, {"synced": _GOOD, "unchecked": _SOON}.get(clock["state"], _HANDS))
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import click
 
-from gateway.cli.client import Client, Document, RefusedError
+from gateway.cli.client import Document, GatewayClient, RefusedError
 from gateway.cli.pcapng import PcapngWriter
 from gateway.cli.root import Desk, Exit, InterruptedWatchError, shared_options
 from gateway.cli.text import safe, say_json
@@ -103,7 +103,7 @@ def trace(
 class _Watch:
     """A watch of the daemon's, begun anew where it was left for too long (Ctrl-Z)."""
 
-    def __init__(self, desk: Desk, client: Client, port: str, *, decipher: bool) -> None:
+    def __init__(self, desk: Desk, client: GatewayClient, port: str, *, decipher: bool) -> None:
         self._desk = desk
         self._client = client
         self._args: Document = {"port": port, **({"decipher": True} if decipher else {})}

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import click
 
-from gateway.cli.client import Client, Document, NoDaemonError
+from gateway.cli.client import Document, GatewayClient, NoDaemonError
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, cursor_moves, differences, duration, safe, say_json
 from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, CampaignState, JobState
@@ -46,7 +46,8 @@ def watch_campaign(desk: Desk, campaign_id: str) -> int:
             campaign, jobs = _follow(desk, campaign_id, view)
     except KeyboardInterrupt:
         raise InterruptedWatchError(
-            f"no longer watching; the daemon goes on. Look again: meter-gateway campaign watch {campaign_id}"
+            "no longer watching; the daemon goes on. Look again:"
+            f" meter-gateway campaign watch {campaign_id}{desk.where}"
         ) from None
     if campaign["state"] == CampaignState.SUCCEEDED:
         return Exit.DONE
@@ -69,7 +70,7 @@ class Looks:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._client: Client | None = None
+        self._client: GatewayClient | None = None
         self._seen_at: float | None = None
 
     def at(self, campaign_id: str) -> tuple[Document, list[Document]]:
@@ -82,12 +83,16 @@ class Looks:
         while True:
             try:
                 self._client = self._client or self._desk.connect()
-                data: Document = self._client.ask(verb, args)["data"]
+                data = self._client.look(verb, args)
                 self._seen_at = time.monotonic()
                 return data
             except NoDaemonError:
                 self.close()
-                if self._seen_at is None or time.monotonic() - self._seen_at > _RESTART_TAKES_S:
+                if (
+                    self._desk.gateway
+                    or self._seen_at is None
+                    or time.monotonic() - self._seen_at > _RESTART_TAKES_S
+                ):
                     raise
                 time.sleep(_LOOK_EVERY_S)
 

@@ -14,6 +14,8 @@ from typing import Protocol
 REFUSED = 0x80
 """Reason codes from here on are failures (MQTT 5.0, clause 2.4)."""
 PACKET_TOO_LARGE = 0x95
+NOBODY_HEARS = 0x10
+"""Of a publication: no session subscribes to its topic (MQTT 5.0, clause 3.4.2.1)."""
 _REASONS = {
     0x87: "not authorized",
     0x90: "topic name invalid",
@@ -32,11 +34,16 @@ class Message:
     retain: bool = False
     correlation: bytes = b""
     qos: int = 1
+    response_topic: str = ""
+    """Where the reply is to go, with `correlation`; both only with MQTT 5."""
+    expiry_s: int = 0
+    """So long the broker keeps it for somebody who is away, with MQTT 5; 0: for as long as it likes."""
 
     @property
     def packet_size(self) -> int:
         """Octets of the PUBLISH packet, at most (MQTT 5.0, clause 3.3)."""
         headers = 5 + 2 + 2 + 1 + (3 + len(self.correlation) if self.correlation else 0) + 1
+        headers += (3 + len(self.response_topic) if self.response_topic else 0) + (5 if self.expiry_s else 0)
         return headers + len(self.topic.encode()) + len(self.payload)
 
 
@@ -62,6 +69,8 @@ class Connected:
     keeps_subscription: bool = False
     """The session was found again, and subscribing anew would bring retained commands each time: MQTT 3.1.1 knows no
     Retain Handling."""
+    has_properties: bool = True
+    """MQTT 5 is spoken: response topics and correlation data arrive."""
 
 
 @dataclass(frozen=True, slots=True)

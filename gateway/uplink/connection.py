@@ -33,6 +33,8 @@ class Up:
     """Connected and subscribed to everything."""
 
     max_packet_size: int
+    has_properties: bool = True
+    """MQTT 5 is spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,20 @@ class Connection:
         qos: int,
         clock: Clock,
         random: Random | None = None,
+        acknowledged: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`qos` is that of the subscriptions. The broker object must keep no session."""
+        """`qos` is that of the subscriptions. The broker object must keep no session. `acknowledged` is told topic and
+        reason of each QoS 1 publication that the broker answers; without it a refusal brings the connection down."""
         self._broker = broker
-        self._filters = topic_filters
-        self._qos = qos
+        self._filters = [(topic_filter, qos) for topic_filter in topic_filters]
+        self._acknowledged = acknowledged
         self._clock = clock
         self._back_off = BackOff(clock, random)
         self._phase = _Phase.OFFLINE
         self._since_s = 0.0
-        self._max_packet_size = 0
-        self._unanswered = 0
-        """Subscriptions."""
+        self._limits = Connected(0, 0)
+        self._asked = self._unanswered = 0
+        """Subscriptions of this connection."""
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         """Since when, and on which topic, by number."""
 
@@ -91,8 +95,10 @@ class Connection:
                 self._clock.sleep(min(wait_s, timeout_s))
                 return []
             self._enter(_Phase.CONNECTING)
-            self._unanswered = len(self._filters)
+            self._asked = self._unanswered = 0
             self._broker.connect()
+        elif self.up:
+            self._subscribe()
         told = [
             change
             for event in self._broker.poll(timeout_s, deliver)
@@ -101,8 +107,19 @@ class Connection:
         late = self._late()
         return [*told, *([self._lose(late)] if late else [])]
 
+    def hear(self, topic_filter: str, *, qos: int) -> None:
+        """One subscription more, from now on; at once, if there is a connection."""
+        self._filters.append((topic_filter, qos))
+        if self.up:
+            self._subscribe()
+
+    @property
+    def settled(self) -> bool:
+        """Connected, and the broker answered every subscription."""
+        return self.up and self._unanswered == 0 and self._asked == len(self._filters)
+
     def publish(self, message: Message) -> None:
-        """Send it, if there is a connection. What the broker refuses at QoS 1 brings the connection down."""
+        """Send it, if there is a connection."""
         if not self.up:
             return
         number = self._broker.publish(message)
@@ -121,26 +138,34 @@ class Connection:
         match event:
             case Lost(reason) if self._phase is not _Phase.OFFLINE:
                 return self._lose(reason)
-            case Connected(max_packet_size):
-                self._max_packet_size = max_packet_size
-                for topic_filter in self._filters:
-                    self._broker.subscribe(topic_filter, qos=self._qos)
+            case Connected():
+                self._limits = event
+                self._subscribe()
             case Subscribed(reason) if reason >= REFUSED:
                 return self._lose(
-                    f"the broker refuses {self._filters[-self._unanswered]}: {reason_text(reason)}"
+                    f"the broker refuses {self._filters[self._asked - self._unanswered][0]}: {reason_text(reason)}"
                 )
             case Subscribed():
                 self._unanswered -= 1
-                if self._unanswered == 0:
+                if self._unanswered == 0 and not self.up:
                     self._enter(_Phase.UP)
-                    return Up(self._max_packet_size)
+                    return Up(self._limits.max_packet_size, self._limits.has_properties)
             case Acknowledged(number, reason):
                 _, topic = self._unacknowledged.pop(number, (0.0, ""))
-                if reason >= REFUSED:
+                if self._acknowledged is not None:
+                    self._acknowledged(topic, reason)
+                elif reason >= REFUSED:
                     return self._lose(f"the broker refuses {topic}: {reason_text(reason)}")
             case _:
                 pass
         return None
+
+    def _subscribe(self) -> None:
+        """To what was not asked for on this connection yet."""
+        for topic_filter, qos in self._filters[self._asked :]:
+            self._broker.subscribe(topic_filter, qos=qos)
+            self._asked += 1
+            self._unanswered += 1
 
     def _late(self) -> str:
         """What has not come in its time."""

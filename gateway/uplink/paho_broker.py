@@ -120,8 +120,15 @@ class PahoBroker:
 
     def publish(self, message: Message) -> int:
         properties = None
-        if message.correlation and self._protocol == paho.MQTTv5:
-            properties = _properties(PacketTypes.PUBLISH, CorrelationData=message.correlation)
+        given = {
+            "CorrelationData": message.correlation,
+            "ResponseTopic": message.response_topic,
+            "MessageExpiryInterval": message.expiry_s,
+        }
+        if any(given.values()) and self._protocol == paho.MQTTv5:
+            properties = _properties(
+                PacketTypes.PUBLISH, **{name: value for name, value in given.items() if value}
+            )
         sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         mid: int = sent.mid
         return mid
@@ -212,6 +219,7 @@ class PahoBroker:
             getattr(properties, "MaximumPacketSize", _UNBOUNDED_PACKET_SIZE),
             getattr(properties, "ReceiveMaximum", _UNBOUNDED_RECEIVE_MAXIMUM),
             keeps_subscription=self._protocol == paho.MQTTv311 and _session_present(flags),
+            has_properties=self._protocol == paho.MQTTv5,
         )
         self._events.append(connected)
 

@@ -38,6 +38,7 @@ class BlockServer:
         """`gateways`: only these; none named: whoever asks. `rate_bytes_per_s` is for all together; 0: as fast as it
         goes."""
         self.sha256 = hashlib.sha256(image).hexdigest()
+        self.size = len(image)
         self.offer = Offer(len(image))
         self.failed_tries = 0
         """To connect, in a row, and why the last one failed."""
