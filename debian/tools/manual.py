@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from gateway.cli import guide
 from gateway.cli.root import root
 
 FILES = (
@@ -76,7 +77,16 @@ def commands(group: click.Group, context: click.Context) -> Iterator[str]:
         usage = " ".join(command.collect_usage_pieces(inner))
         yield f".SS {roff(inner.command_path.removeprefix('meter-gateway '))} {roff(usage)}"
         yield roff(command.help)
+        path = inner.command_path.removeprefix("meter-gateway ")
+        for argument, words in guide.arguments(path, arguments(command)):
+            yield f".TP\n.I {roff(argument)}\n{roff(words)}"
         yield from options(command, inner)
+        shown = "\n".join(guide.examples(path)).replace("\\", "\\e").replace("-", "\\-")
+        yield f".PP\n.RS 4\n.nf\n{shown}\n.fi\n.RE"
+
+
+def arguments(command: click.Command) -> list[click.Argument]:
+    return [one for one in command.params if isinstance(one, click.Argument)]
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gateway.cli.client import NoDaemonError
-from gateway.model import MqttSettings
+
+if TYPE_CHECKING:
+    from gateway.model import MqttSettings
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -58,7 +60,7 @@ def broker_options(
             multiple=True,
             metavar="ID|PATTERN|all",
         ),
-        option("--root", f"What topics begin with; default: {MqttSettings('').root}.", metavar="TOPIC"),
+        option("--root", "What topics begin with; default: mgw/v1.", metavar="TOPIC"),
         option("--username", "The user that the broker knows.", metavar="NAME"),
         option("--password-file", "The file of the user's password.", **file),
         option("--ca-file", "Whom we believe; default: whom this machine trusts.", **file),

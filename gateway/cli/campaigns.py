@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document
+from gateway.cli.completion import CAMPAIGNS, METERS, PORTS, PROFILES, WHOLE_DIGESTS
+from gateway.cli.groups import Group
 from gateway.cli.images import envelope_of, hand_over
 from gateway.cli.order_options import given, group_options, order_options
 from gateway.cli.report import report
@@ -29,7 +31,7 @@ _ID_LIMIT = 64
 
 
 @click.command()
-@click.argument("meter")
+@click.argument("meter", shell_complete=METERS)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 @click.option(
     "--identifier",
@@ -74,7 +76,7 @@ def _there(desk: Desk, file: Path, manifest: ManifestFile | None) -> Iterator[Do
 # -- campaign -------------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Group)
 def campaign() -> None:
     """Orders: one image into some meters."""
 
@@ -84,7 +86,9 @@ campaign.add_command(report)
 
 @campaign.command("submit")
 @click.option("--id", "campaign_id", required=True, help="A name for it, never used before.")
-@click.option("--sha256", help="The digest of the image; default: its manifest's.")
+@click.option(
+    "--sha256", shell_complete=WHOLE_DIGESTS, help="The digest of the image; default: its manifest's."
+)
 @manifest_option
 @click.option(
     "--url",
@@ -95,9 +99,11 @@ campaign.add_command(report)
     "--identifier",
     help="What the meters are told it is called, text or hex:...; default: as its manifest says, or their profile.",
 )
-@click.option("--meter", "meters", multiple=True, help="A meter to update; may be repeated.")
-@click.option("--port", help="Instead of meters: all meters on this port.")
-@click.option("--profile", help="Instead of meters: all meters with this profile.")
+@click.option(
+    "--meter", "meters", multiple=True, shell_complete=METERS, help="A meter to update; may be repeated."
+)
+@click.option("--port", shell_complete=PORTS, help="Instead of meters: all meters on this port.")
+@click.option("--profile", shell_complete=PROFILES, help="Instead of meters: all meters with this profile.")
 @click.option("--all", "everyone", is_flag=True, help="Instead of meters: all meters.")
 @click.option("--watch", "watching", is_flag=True, help="Stay and watch it to its end.")
 @order_options
@@ -166,7 +172,7 @@ def ls(desk: Desk) -> None:
 
 
 @campaign.command("show")
-@click.argument("campaign_id")
+@click.argument("campaign_id", shell_complete=CAMPAIGNS)
 @shared_options
 @click.pass_obj
 def show(desk: Desk, campaign_id: str) -> None:
@@ -236,7 +242,7 @@ def _job_row(job: Document) -> tuple[str, ...]:
 
 
 @campaign.command("watch")
-@click.argument("campaign_id")
+@click.argument("campaign_id", shell_complete=CAMPAIGNS)
 @shared_options
 @click.pass_obj
 def watch(desk: Desk, campaign_id: str) -> int:
@@ -248,7 +254,7 @@ def _ordering(name: str, what: str, become: Callable[[Document], str]) -> None:
     """A subcommand that orders something of one campaign; `become` says what became of it."""
 
     @campaign.command(name, help=what)
-    @click.argument("campaign_id")
+    @click.argument("campaign_id", shell_complete=CAMPAIGNS)
     @shared_options
     @click.pass_obj
     def order(desk: Desk, campaign_id: str) -> None:

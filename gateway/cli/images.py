@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from gateway.cli.bars import bar
 from gateway.cli.client import Document, GatewayClient
+from gateway.cli.completion import DIGESTS, FILES, SHOWN_DIGITS
+from gateway.cli.groups import Group
 from gateway.cli.order_options import given
 from gateway.cli.root import Desk, InterruptedWatchError, shared_options
 from gateway.cli.serve import serve
 from gateway.cli.signing import ManifestFile, keygen, manifest_option, sign
 from gateway.cli.text import safe, say_json, table
-from gateway.errors import GatewayError, NotFoundError
+from gateway.errors import NotFoundError
 from gateway.words import moment
 
-_SHOWN_DIGITS = 12
-"""Of a digest: enough to tell images apart, and to name one."""
 _DIGITS = re.compile(r"[0-9a-f]{1,64}")
 _URL = re.compile(r"[a-z]+:", re.IGNORECASE)
 _FETCH_TIMEOUT_S = 7 * 86_400.0
@@ -44,7 +43,7 @@ def envelope_of(manifest: ManifestFile | None) -> Document:
     return {"manifest": manifest.envelope} if manifest else {}
 
 
-@click.group()
+@click.group(cls=Group)
 def image() -> None:
     """Images that the gateway keeps."""
 
@@ -58,7 +57,7 @@ image.add_command(sign)
 
 
 @image.command("add")
-@click.argument("source", metavar="FILE|URL")
+@click.argument("source", metavar="FILE|URL", shell_complete=FILES)
 @click.option("--sha256", help="Of an image that is fetched: its digest, where no manifest says it.")
 @click.option(
     "--size", type=click.IntRange(min=1), help="Of an image that is fetched: its bytes, where known."
@@ -102,7 +101,7 @@ def _fetch(
         )
     args = {"sha256": digest, "url": url, **given({"size": size}), **envelope_of(manifest)}
     try:
-        watched = bar(desk, f"fetch {digest[:_SHOWN_DIGITS]}", lambda other: _looked(other, digest))
+        watched = bar(desk, f"fetch {digest[:SHOWN_DIGITS]}", lambda other: _looked(other, digest))
         with desk.connect() as client, watched:
             data: Document = client.await_done("image.fetch", args, timeout_s=_FETCH_TIMEOUT_S)["data"]
     except KeyboardInterrupt:
@@ -120,21 +119,7 @@ def _looked(client: GatewayClient, sha256: str) -> tuple[int, int | None, str] |
 # -- look and remove ------------------------------------------------------------------------------------------
 
 
-def _complete_digest(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """What is there now; nothing where no daemon answers."""
-    try:
-        with context.ensure_object(Desk).connect() as client:
-            listed = client.ask("image.list")["data"]["images"]
-    except GatewayError:
-        return []
-    return [
-        CompletionItem(one["sha256"][: max(_SHOWN_DIGITS, len(begun))], help=_here(one))
-        for one in listed
-        if one["sha256"].startswith(begun)
-    ]
-
-
-_digest_argument = click.argument("digest", metavar="SHA256", shell_complete=_complete_digest)
+_digest_argument = click.argument("digest", metavar="SHA256", shell_complete=DIGESTS)
 
 
 @image.command("ls")
@@ -149,7 +134,7 @@ def ls(desk: Desk) -> None:
         return
     rows = [
         (
-            one["sha256"][:_SHOWN_DIGITS],
+            one["sha256"][:SHOWN_DIGITS],
             one["size"] or "?",
             "whole" if one["complete"] else one["here"],
             one["manifest"]["version"] if one["manifest"] else "",

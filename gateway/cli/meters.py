@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document
+from gateway.cli.completion import METERS
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import say_json, table
 
@@ -64,7 +65,7 @@ def _read_args(_ctx: click.Context, _param: click.Parameter, text: str | None) -
 
 
 @click.command()
-@click.argument("meter")
+@click.argument("meter", shell_complete=METERS)
 @click.argument("attribute", callback=_read_args, required=False, metavar="[OBJECT:ATTRIBUTE]")
 @shared_options
 @click.pass_obj
@@ -72,14 +73,8 @@ def read(desk: Desk, /, meter: str, attribute: Document) -> None:
     """Read an attribute of any object of METER: its logical name, a colon, the number of the attribute (2 if none is
     given). Without one: who the meter is, its firmware version and its clock.
 
-    \b
-    meter-gateway read MTR0001
-    meter-gateway read MTR0001 1-0:1.8.0.255:2       imported energy
-    meter-gateway read MTR0001 1-0:1.8.0.255:3       its scaler and unit
-    meter-gateway read MTR0001 70/0-0:96.3.10.255:2  with the class of the object
-
     The class is found where it is not named: that which such objects usually have, else that which the meter lists.
-    Passwords and keys are never read; a value may have 64 KiB."""  # noqa: D301 (click's mark for lines as they are)
+    Passwords and keys are never read; a value may have 64 KiB."""
     with desk.connect() as client:
         data = client.await_done("meter.read", {"meter": meter, **attribute})["data"]
     if desk.as_json:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from gateway.cli.client import Document, time_text
+from gateway.cli.completion import WINDOWS
 from gateway.model import ActivateWhen, Delivery
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -50,7 +51,12 @@ def _complete_activation(_context: click.Context, _option: click.Parameter, begu
 
 
 _ANY_ORDER = (
-    click.option("--window", metavar="NAME", help="Only in the hours of this window; default: at any time."),
+    click.option(
+        "--window",
+        metavar="NAME",
+        shell_complete=WINDOWS,
+        help="Only in the hours of this window; default: at any time.",
+    ),
     click.option(
         "--activate",
         "activation",

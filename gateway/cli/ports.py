@@ -8,6 +8,8 @@ from dataclasses import asdict
 import click
 
 from gateway.cli.client import Document, NoDaemonError
+from gateway.cli.completion import PORTS
+from gateway.cli.groups import Group
 from gateway.cli.root import Desk, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
@@ -103,13 +105,13 @@ def _row(port: Document) -> tuple[object, ...]:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def port() -> None:
     """Lend a line to another tool, and take it back."""
 
 
 @port.command("hold")
-@click.argument("name")
+@click.argument("name", shell_complete=PORTS)
 @click.option(
     "--for",
     "for_",
@@ -135,7 +137,7 @@ def hold(desk: Desk, /, name: str, for_: str) -> None:
 
 
 @port.command("release")
-@click.argument("name")
+@click.argument("name", shell_complete=PORTS)
 @shared_options
 @click.pass_obj
 def release(desk: Desk, /, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document
+from gateway.cli.completion import CAMPAIGNS
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import counts, differences, duration, folded, safe, say_json, table
 from gateway.model import TERMINAL_CAMPAIGN, JobState
@@ -41,7 +42,7 @@ _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 
 
 @click.command()
-@click.argument("campaign_id")
+@click.argument("campaign_id", shell_complete=CAMPAIGNS)
 @click.option("--csv", "as_csv", is_flag=True, help="A line for each meter, for a spreadsheet.")
 @click.option("--text", "as_text", is_flag=True, help="A page to read; the default.")
 @shared_options

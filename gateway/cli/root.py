@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from gateway.cli.broker_options import broker_options, gateways_of, is_pattern, settings_of
 from gateway.cli.client import Client, GatewayClient, NoDaemonError, OrderQueuedError, RefusedError
+from gateway.cli.groups import Group
 from gateway.cli.text import colour_fits, safe, say_json
 from gateway.errors import ConfigError, GatewayError
 
@@ -145,13 +146,13 @@ _HERE = frozenset({"run", "check", "state", "support-bundle", "simulate", "demo"
 """Commands that ask no gateway."""
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports a subcommand's module when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def find(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = _COMMANDS.get(cmd_name)
         if place is None:
             return None
@@ -280,16 +281,8 @@ def run(argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except ConfigError as error:
-        if desk.as_json:
-            say_json({"mistakes": error.mistakes})
-        return _complain("the configuration has mistakes:", *error.mistakes, exit_status=Exit.USAGE)
-    except NoDaemonError as error:
-        return _complain(error.message, exit_status=Exit.NO_DAEMON)
-    except RefusedError as error:
-        return _refused(desk, error)
     except GatewayError as error:
-        return _complain(f"{error.code}: {error.message}", error.advice, exit_status=Exit.FAILED)
+        return _failed(error, as_json=desk.as_json)
     except OrderQueuedError as queued:
         return _queued(desk, queued)
     except InterruptedWatchError as error:
@@ -303,11 +296,27 @@ def run(argv: Sequence[str] | None) -> int:
     return result if isinstance(result, int) else Exit.DONE
 
 
-def _refused(desk: Desk, error: RefusedError) -> int:
-    if desk.as_json:
-        say_json(dict(error.reply))
-    lines = [f"{error.reason}: {error.message}", error.detail, error.advice]
-    return _complain(*filter(None, lines), exit_status=Exit.FAILED)
+def _failed(error: GatewayError, *, as_json: bool) -> int:
+    """With --json a failure is a document as well: a daemon's reply, or `code` (null where none was reached) and
+    `message`."""
+    document: dict[str, Any]
+    match error:
+        case ConfigError():
+            document = {"mistakes": error.mistakes}
+            lines, status = ("the configuration has mistakes:", *error.mistakes), Exit.USAGE
+        case NoDaemonError():
+            document = {"code": None, "message": error.message}
+            lines, status = (error.message,), Exit.NO_DAEMON
+        case RefusedError():
+            document = dict(error.reply)
+            said = (f"{error.reason}: {error.message}", error.detail, error.advice)
+            lines, status = tuple(filter(None, said)), Exit.FAILED
+        case _:
+            document = {"code": error.code, "message": error.message, "advice": error.advice}
+            lines, status = (f"{error.code}: {error.message}", error.advice), Exit.FAILED
+    if as_json:
+        say_json(document)
+    return _complain(*lines, exit_status=status)
 
 
 def _queued(desk: Desk, queued: OrderQueuedError) -> int:

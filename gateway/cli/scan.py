@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.bars import bar
 from gateway.cli.client import Document, GatewayClient
+from gateway.cli.completion import PORTS
 from gateway.cli.root import Desk, InterruptedWatchError, duration_option, shared_options
 from gateway.cli.text import safe, say_json, table
 
@@ -17,7 +18,7 @@ _TIMEOUT_S = 6 * 3600.0
 
 
 @click.command()
-@click.argument("port")
+@click.argument("port", shell_complete=PORTS)
 @click.option(
     "--from",
     "first",

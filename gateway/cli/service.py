@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from gateway.cli.completion import METERS
+from gateway.cli.groups import Group
 from gateway.cli.root import Desk, local_options, shared_options
 from gateway.cli.text import say_json, table
 
@@ -46,7 +48,7 @@ def check(desk: Desk) -> None:
 
 
 @click.command()
-@click.argument("meter")
+@click.argument("meter", shell_complete=METERS)
 @shared_options
 @click.pass_obj
 def probe(desk: Desk, /, meter: str) -> None:
@@ -82,13 +84,13 @@ def _value(value: Any) -> str:
 # -- counter --------------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Group)
 def counter() -> None:
     """Invocation counters of meters."""
 
 
 @counter.command("adopt")
-@click.argument("meter")
+@click.argument("meter", shell_complete=METERS)
 @click.argument("value", type=click.IntRange(min=0))
 @shared_options
 @click.pass_obj

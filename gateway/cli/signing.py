@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.completion import PROFILES
 from gateway.cli.order_options import read_moment
 from gateway.cli.root import Desk, local_options
 from gateway.cli.text import say_json
@@ -99,7 +100,13 @@ def keygen(desk: Desk, /, name: Path, kind: str, lock: bool, passphrase_file: Pa
 @click.argument("image", type=_FILE, required=False)
 @click.option("--key", "keys", type=_FILE, multiple=True, metavar="FILE", help="Signs; may be repeated.")
 @click.option("--version", "version", help="What a meter reports that runs the image.")
-@click.option("--profile", "profiles", multiple=True, help="A meter model that it is for; may be repeated.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    shell_complete=PROFILES,
+    help="A meter model that it is for; may be repeated.",
+)
 @click.option(
     "--sequence", type=click.IntRange(0), help="Rises with each release; gateways never go back behind it."
 )
@@ -147,12 +154,7 @@ def sign(
     passphrase_file: Path | None,
     **said: Any,
 ) -> None:
-    r"""Say what IMAGE is for, and sign it; or add a signature to a manifest that is there.
-
-    \b
-    meter-gateway image sign fw.bin --key utility.key --version 4.1.7 --profile acme-x3 --sequence 12
-    meter-gateway image sign --add fw.bin.manifest --key second.key
-    """
+    """Say what IMAGE is for, and sign it; or add a signature to a manifest that is there."""
     from dataclasses import replace
 
     from gateway.signing import sign as signed_by

@@ -58,8 +58,10 @@ class _Help(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from gateway.cli.simulated_faults import in_words
 
-        self.epilog = in_words()
         super().format_epilog(ctx, formatter)
+        usual, self.epilog = self.epilog, in_words()
+        super().format_epilog(ctx, formatter)
+        self.epilog = usual
 
 
 # fmt: off

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from gateway.cli.client import Document
+from gateway.cli.groups import Group
 from gateway.cli.root import Desk, local_options
 from gateway.cli.text import say_json
 from gateway.model import Config
 
 
-@click.group()
+@click.group(cls=Group)
 def state() -> None:
     """Carry the state to another machine, or take over one that was copied (docs/recovery.md)."""
 

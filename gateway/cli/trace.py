@@ -19,6 +19,7 @@ from typing import BinaryIO
 import click
 
 from gateway.cli.client import Document, GatewayClient, RefusedError
+from gateway.cli.completion import PORTS
 from gateway.cli.pcapng import PcapngWriter
 from gateway.cli.root import Desk, Exit, InterruptedWatchError, shared_options
 from gateway.cli.text import safe, say_json
@@ -40,7 +41,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, text: str | None) -> 
 
 
 @click.command()
-@click.argument("port")
+@click.argument("port", shell_complete=PORTS)
 @click.option(
     "--decipher", is_flag=True, help="Show ciphered APDUs deciphered: for root, and told in the audit."
 )

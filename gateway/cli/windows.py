@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document
+from gateway.cli.completion import WINDOWS
+from gateway.cli.groups import Group
 from gateway.cli.order_options import given
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import safe, say_json, table
@@ -27,7 +29,7 @@ def windows_table(listed: Document) -> str:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def window() -> None:
     """Maintenance windows: the hours in which campaigns may work."""
 
@@ -46,7 +48,7 @@ def ls(desk: Desk) -> None:
 
 
 @window.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=WINDOWS)
 @click.option("--start", required=True, metavar="TIME", help="Local time, e.g. 22:00.")
 @click.option("--duration", required=True, metavar="DURATION", help="From 1min to 24h, e.g. 5h.")
 @click.option(
