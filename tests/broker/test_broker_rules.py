@@ -22,7 +22,7 @@ from support.shim import Ours
 from support.uplinked import Gateway, command, order
 from support.utility import FILES, Utility
 
-from gateway.uplink.broker import Acknowledged, Lost, Message
+from gateway.uplink.broker import Acknowledged, Connected, Lost, Message
 from gateway.uplink.uplink import REFUSED_ALARM, STATUS
 
 ROOT = "mgw/v1"
@@ -62,12 +62,6 @@ MAY_HEAR = {
     "image-server": of(*GATEWAYS, topics=GET),
     "somebody": set(),
 }
-
-
-@pytest.fixture(scope="module")
-def utility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Utility]:
-    with Utility(tmp_path_factory.mktemp("utility")) as broker:
-        yield broker
 
 
 def come(utility: Utility, name: str, topic_filter: str = "") -> Ours:
@@ -164,21 +158,6 @@ def test_a_certificate_must_have_the_gateways_id_as_its_name(utility: Utility, t
 BASE = f"{ROOT}/gw-001"
 
 
-@pytest.fixture
-def gateway(tmp_path: Path, utility: Utility) -> Iterator[RunningGateway]:
-    """Its line takes long enough for progress to be told, and its certificate ends soon enough for an alarm."""
-    directory = tmp_path / "gateway"
-    directory.mkdir()
-    files = {key: str(file) for key, file in utility.identity("gw-001").items()}
-    sections = {"gateway": {"id": "gw-001"}, "mqtt": {"url": utility.url, **files}}
-    running = RunningGateway(directory, meters=1, sections=sections, baud=57600)
-    try:
-        yield running.start()
-    finally:
-        print(running.said())
-        running.close()
-
-
 def test_an_update_with_its_image_goes_over_this_broker_and_uses_every_right(
     utility: Utility, gateway: RunningGateway, tmp_path: Path
 ) -> None:
@@ -262,6 +241,18 @@ def test_what_is_ordered_while_a_gateway_is_away_outlasts_a_restart_of_the_broke
             replies = head_end.wait_for(f"{ROOT}/gw/rsp", len(sent))
             assert [one.document["cmd_id"] for one in replies] == sent
         gateway.stop()
+
+
+def test_a_gateway_that_is_gone_without_a_word_is_told_by_its_will(utility: Utility) -> None:
+    listener = come(utility, "operator", f"{ROOT}/+/state")
+    gateway = Ours(utility.url, client_id="gone", keeps_session=False, **utility.identity("gw-002"))
+    gateway.broker.connect(Message(f"{ROOT}/gw-002/state", b"gone", retain=True))
+    gateway.wait(Connected)
+    gateway.broker.drop()
+    listener.wait_until(
+        lambda: (f"{ROOT}/gw-002/state", b"gone") in [(d.topic, d.payload) for d in listener.delivered]
+    )
+    listener.broker.disconnect()
 
 
 def test_a_head_end_that_was_away_hears_everything_and_not_the_first_thousand(utility: Utility) -> None:

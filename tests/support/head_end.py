@@ -16,6 +16,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from support.patience import PATIENCE_S
 
+from gateway.tls import client_context
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -54,7 +56,7 @@ class HeadEnd:
         self._client.on_publish = self._on_publish
         self._client.reconnect_delay_set(1, 1)
         if tls:
-            self._client.tls_set(str(tls["ca_file"]), str(tls["cert_file"]), str(tls["key_file"]))
+            self._client.tls_set_context(client_context(**tls))
         properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=3600)
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
 
