@@ -7,7 +7,9 @@ elsewhere only the size is printed.
 
 from __future__ import annotations
 
+import io
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -36,7 +38,10 @@ def figures() -> Iterator[Figure]:
         tell("no figures of the package: it cannot be built here")
         return
     deb = max((_ROOT / "dist").glob("meter-gateway_*_all.deb"))
-    yield Figure("deb_size_kib", deb.stat().st_size / 1024, "KiB", SIZE_TARGET_KIB, {"compared": deb.name})
+    yield Figure(
+        "deb_size_kib", deb.stat().st_size / 1024, "KiB", SIZE_TARGET_KIB,
+        {"compared": deb.name, "parts_by_themselves_kib": _parts_kib(deb)},
+    )  # fmt: skip
     try:
         able()
         installed = {release: _Installed(release, deb) for release in _RELEASES}
@@ -62,6 +67,19 @@ def figures() -> Iterator[Figure]:
         "service_rss_mib", "MiB", RSS_TARGET_MIB, {release: one.rss_mib for release, one in installed.items()},
         f"as a service: VmRSS {_SETTLE_S:.0f} s after ready", **_SERVICE,
     )  # fmt: skip
+
+
+def _parts_kib(deb: Path) -> dict[str, float]:
+    """What program and documentation have, each packed alone."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["/usr/bin/dpkg-deb", "-x", deb, directory], check=True)
+        sizes = {}
+        for name, place in (("program", "usr/share/meter-gateway"), ("documentation", "usr/share/doc")):
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+                tar.add(Path(directory) / place, place)
+            sizes[name] = len(packed.getvalue()) / 1024
+    return sizes
 
 
 def _worst(
