@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.root import Desk, shared_options
+from gateway.cli.root import Desk, local_options
 from gateway.cli.text import say_json, table
 
 
@@ -19,7 +19,7 @@ from gateway.cli.text import say_json, table
     metavar="FILE",
     help="Where to, a name that is not taken; by itself meter-gateway-support-TIME.tar.gz here.",
 )
-@shared_options
+@local_options
 @click.pass_obj
 def support_bundle(desk: Desk, /, output: Path | None) -> None:
     """Write what a developer needs to find out what is wrong into one file: versions, configuration, what the daemon
