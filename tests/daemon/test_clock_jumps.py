@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.faked_time import FakedTime
@@ -147,3 +147,34 @@ def test_windows_keep_to_local_time_in_the_nights_in_which_it_changes(launch, tm
     check_meter(gateway, 0)
     check_meter(gateway, 1)
     assert gateway.stop() == 0
+
+
+def test_a_meter_that_was_given_a_time_runs_its_image_while_the_gateway_is_dead(
+    launch, tmp_path, monkeypatch
+):
+    """Its own schedule, by its own clock; the gateway, once it is back, finds what became of it."""
+    faked = FakedTime(tmp_path, monkeypatch, datetime.now(UTC))
+    gateway = launch(meters=1, before=faked.before, env=faked.env)
+    (meter,) = gateway.meters
+    at = (faked.now + timedelta(hours=2)).replace(microsecond=0)
+    activation = {"when": "meter", "at": at.isoformat().replace("+00:00", "Z")}
+    file = tmp_path / "image"
+    file.write_bytes(IMAGE)
+    with Client(gateway.socket) as client, file.open("rb") as opened:
+        digest = client.ask("image.add", file=opened.fileno())["data"]["sha256"]
+        client.ask("campaign.submit", {**update_all("c", digest), "activation": activation})
+
+    def job():
+        return ask(gateway, "campaign.get", {"campaign_id": "c"})["jobs"][0]
+
+    eventually(lambda: "by itself at" in job()["message"], gateway.said)
+    assert [execution.wall for execution in meter.schedule.executions] == [at.replace(tzinfo=None)]
+    assert meter.version == "1.0.0"
+    assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
+    faked.shift(hours=3)
+    gateway.let_pass(hours=3)
+    gateway.start()
+    eventually(lambda: campaign(gateway)["state"] == "succeeded", gateway.said)
+    assert (job()["state"], job()["version_after"]) == ("updated", "2.0.0")
+    assert datetime.fromisoformat(job()["activated_at"]) == at
+    check_meter(gateway)
