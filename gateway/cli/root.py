@@ -152,6 +152,15 @@ class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader (`| head`) has seen enough, which click takes for a failure; and Python would complain again
+            # when it flushes at its end.
+            sys.stdout = None
+            return Exit.DONE
+
     def find(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = _COMMANDS.get(cmd_name)
         if place is None:
@@ -289,10 +298,6 @@ def run(argv: Sequence[str] | None) -> int:
         return _complain(*str(error).splitlines(), exit_status=Exit.INTERRUPTED)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", exit_status=Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python would complain again when it flushes at its end.
-        sys.stdout = None
-        return Exit.DONE
     return result if isinstance(result, int) else Exit.DONE
 
 
