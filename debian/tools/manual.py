@@ -37,7 +37,7 @@ STATUS = (
     ("0", "done"),
     ("1", "the operation failed; code and advice are on stderr"),
     ("2", "usage or configuration"),
-    ("3", "no daemon was reached"),
+    ("3", "no daemon or broker was reached"),
     ("130", "interrupted; work in the daemon goes on"),
 )
 
@@ -90,12 +90,22 @@ def arguments(command: click.Command) -> list[click.Argument]:
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:
-    """Those of the command, but the ones that every command has."""
+    """Those of the command, but the ones that every command has, which are those of the root."""
+    everywhere = (
+        {_told(parameter) for parameter in root.get_params(context.find_root())}
+        if command is not root
+        else set()
+    )
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is None or (command is not root and parameter.name in ("help", "config", "as_json")):
+        if record is None or _told(parameter) in everywhere:
             continue
         yield f".TP\n.B {roff(record[0])}\n{roff(record[1])}"
+
+
+def _told(parameter: click.Parameter) -> tuple[str | None, str | None]:
+    """An option of a command that is the root's own as well says the same."""
+    return parameter.name, getattr(parameter, "help", None)
 
 
 def roff(text: str | None) -> str:

@@ -75,6 +75,7 @@ physical_address = 17
 encryption_key = "{ENCRYPTION}"
 logical_device_name = "ACM0000000001"
 """)
+    main(["image", "keygen", str(tmp_path / "operations")])
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "more.toml").write_text(
         f'[commands]\nthreshold = 1\nkey = """\n{private.read_text()}"""\n'
@@ -94,8 +95,9 @@ def content(file):
 
 
 def private_lines(home):
-    text = next((home / "ca").glob("gw-001*.key")).read_text()
-    return [line for line in text.splitlines() if not line.startswith("-----")]
+    """Of the gateway's own key, and of one that signs orders and was left lying about."""
+    texts = [file.read_text() for file in (*(home / "ca").glob("gw-001*.key"), home / "operations.key")]
+    return [line for text in texts for line in text.splitlines() if not line.startswith("-----")]
 
 
 def say(directory, program, text):
