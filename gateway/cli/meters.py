@@ -8,16 +8,23 @@ from typing import Any
 import click
 
 from gateway.cli.client import Document
-from gateway.cli.completion import METERS
+from gateway.cli.completion import METERS, PORTS, PROFILES
+from gateway.cli.order_options import given
 from gateway.cli.root import Desk, shared_options
-from gateway.cli.text import say_json, table
+from gateway.cli.text import safe, say_json, table
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @shared_options
-@click.pass_obj
-def meters(desk: Desk) -> None:
-    """The meters that are configured: their lines, addresses and security, and what each of them is at."""
+@click.pass_context
+def meters(ctx: click.Context) -> None:
+    """The meters that there are: their lines, addresses and security, and what each of them is at. They stand in the
+    configuration, or come and go by `meters put` and `meters rm`."""
+    if ctx.invoked_subcommand is None:
+        _list(ctx.obj)
+
+
+def _list(desk: Desk) -> None:
     with desk.connect() as client:
         data = client.ask("meter.list")["data"]
         ports = client.ask("port.list")["data"]["ports"]
@@ -28,13 +35,16 @@ def meters(desk: Desk) -> None:
     framing = {port["port"]: port["framing"] for port in ports}
     rows = [_row(meter, has_lower=framing.get(meter["port"]) == "hdlc") for meter in data["meters"]]
     click.echo(table(rows, head=head) or "no meters are configured")
+    out = [(left["meter"], why) for left in data["left_out"] for why in left["why"]]
+    if out:
+        click.echo("\n" + table(out, head=("LEFT OUT", "")))
 
 
 def _row(meter: Document, *, has_lower: bool) -> tuple[object, ...]:
     """`has_lower`: its port has HDLC addresses; behind the wrapper there is a wPort only."""
     lower = meter["physical_address"] if has_lower else None
     security = [meter["authentication"], meter["security"] if meter["security"] != "none" else ""]
-    remarks = [meter["campaign_id"] or ""]
+    remarks = [meter["campaign_id"] or "", "put by command" if meter["origin"] == "state" else ""]
     if meter["parked"]:
         remarks.append(f"left alone, {meter['parked']['code']}")
     if meter["tuning"]:
@@ -45,6 +55,83 @@ def _row(meter: Document, *, has_lower: bool) -> tuple[object, ...]:
         meter["client"], " ".join(filter(None, security)), meter["profile"],
         meter["state"] or "idle", ", ".join(filter(None, remarks)),
     )  # fmt: skip
+
+
+# -- put, rm ----------------------------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(r"(\d{1,5})(?:/(\d{1,5}))?", re.ASCII)
+
+
+def _address(_ctx: click.Context, _param: click.Parameter, text: str | None) -> Document:
+    """`1/17` as the addresses that `meter.put` takes."""
+    found = _ADDRESS.fullmatch(text or "1")
+    if found is None:
+        raise click.BadParameter(f"{text!r}: expected an address as `meters` shows it, such as 1/17")
+    upper, lower = found.groups()
+    return {"logical_address": int(upper), **({"physical_address": int(lower)} if lower else {})}
+
+
+@meters.command("put")
+@click.argument("meter", shell_complete=METERS)
+@click.option("--port", required=True, shell_complete=PORTS, metavar="PORT", help="The line that it is on.")
+@click.option(
+    "--address",
+    callback=_address,
+    metavar="UPPER/LOWER",
+    help="As `meters` shows it, e.g. 1/17; behind the wrapper the port number alone. Default: 1/1.",
+)
+@click.option("--address-bytes", type=click.Choice(["1", "2", "4"]), help="Default: what the addresses need.")
+@click.option("--device-address", metavar="TEXT", help="What mode E calls it by, on a shared optical port.")
+@click.option("--client", type=click.IntRange(1, 65535), help="Client SAP; default: 1.")
+@click.option("--authentication", type=click.Choice(["none", "lls", "hls-gmac"]), help="Default: none.")
+@click.option(
+    "--security", type=click.Choice(["none", "authentication", "encryption", "both"]), help="Default: none."
+)
+@click.option("--dedicated-key", is_flag=True, default=None, help="A key of its own for each association.")
+@click.option(
+    "--logical-device-name", metavar="NAME", help="Refused (T_IDENTITY) if the meter says otherwise."
+)
+@click.option(
+    "--profile",
+    shell_complete=PROFILES,
+    metavar="NAME",
+    help="What its model needs: a name under [profiles].",
+)
+@shared_options
+@click.pass_obj
+def put(desk: Desk, /, meter: str, address: Document, address_bytes: str | None, **settings: Any) -> None:
+    """Keep METER in the gateway's state, or another description of it in place of the one there is. Options are the
+    keys of [[meters]] in gateway.toml(5); meters of the configuration are changed there.
+
+    \b
+    meter-gateway meters put MTR0007 --port rs485-1 --address 1/23
+    meter-gateway meters put MTR0008 --port rs485-1 --address 1/24 --profile acme-x3 \\
+        --authentication hls-gmac --security both
+
+    Keys are never in a command: what such a meter needs stands in keys.toml under [meters.METER] before the gateway is
+    started. Refused while there is work for the meter."""  # noqa: D301 (click's mark for lines as they are)
+    octets = {"address_bytes": int(address_bytes)} if address_bytes else {}
+    args = {"meter": meter, **address, **octets, **given(settings)}
+    _change(desk, "meter.put", args, "is served now; see: meter-gateway read " + meter)
+
+
+@meters.command("rm")
+@click.argument("meter", shell_complete=METERS)
+@shared_options
+@click.pass_obj
+def rm(desk: Desk, /, meter: str) -> None:
+    """Forget METER, which was put by command. Its invocation counter is kept for when it comes back. Refused while
+    there is work for it."""
+    _change(desk, "meter.delete", {"meter": meter}, "is gone")
+
+
+def _change(desk: Desk, verb: str, args: Document, done: str) -> None:
+    with desk.connect() as client:
+        data = client.await_done(verb, args)["data"]
+    if desk.as_json:
+        say_json(data)
+    else:
+        click.echo(safe(f"{data['meter']} {done}"))
 
 
 # -- read -----------------------------------------------------------------------------------------------------

@@ -34,14 +34,26 @@ def check(desk: Desk) -> None:
     read = config.load(desk.config)
     paths = [port.device for port in read.ports if port.device.startswith("/")]
     missing = [path for path in paths if not Path(path).exists()]
+    elsewhere = sorted(read.keys.keys() - {meter.id for meter in read.meters})
     if desk.as_json:
-        say_json({"ports": len(read.ports), "meters": len(read.meters), "devices_missing": missing})
+        say_json(
+            {
+                "ports": len(read.ports),
+                "meters": len(read.meters),
+                "devices_missing": missing,
+                "keys_without_meter": elsewhere,
+            }
+        )
         return
     click.echo(f"the configuration is good: {len(read.ports)} ports, {len(read.meters)} meters")
     for device in missing:
         click.echo(f"  {device} is not there now")
     for device in (path for path in paths if path not in missing and not Path(path).is_char_device()):
         click.echo(f"  {device} is no serial device")
+    for name in elsewhere:
+        click.echo(
+            f"  keys.toml has keys for {name}: no meter here, but one may be put by command (meters put)"
+        )
 
 
 # -- probe ----------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ What is wrong is reported together: one line for each mistake with file, key pat
 expected. What the published contract names and this version cannot do is refused by name, never ignored.
 
 The files of this room: `files` (which, merged how), `values` (kinds of values), `table` (reading and noting
-mistakes), `sections` (what each section means, with `mqtt`, `trust`, `profiles` and `windows`), `declared` (every key
-there is, for the manual), `reload` (what of a new one counts while the gateway runs).
+mistakes), `sections` (what each section means, with `meters`, `mqtt`, `trust`, `profiles` and `windows`), `declared`
+(every key there is, for the manual), `reload` (what of a new one counts while the gateway runs).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gateway.config.values import SOCKET_PATH, read_duration_s, usual_class
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gateway.config.meters import with_stored
     from gateway.config.mqtt import read_broker
     from gateway.config.reload import ReloadPlan, plan_reload
     from gateway.config.sections import VERBS
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_FILE", "KNOWN_YEARS", "VERBS", "ReloadPlan", "control_socket", "load", "plan_reload", "read_broker",
-    "read_duration_s", "read_window", "usual_class",
+    "read_duration_s", "read_window", "usual_class", "with_stored",
 ]  # fmt: skip
 
 _NEEDS_THE_MODEL = {
     "read_broker": "mqtt", "ReloadPlan": "reload", "plan_reload": "reload", "VERBS": "sections",
-    "KNOWN_YEARS": "windows", "read_window": "windows",
+    "KNOWN_YEARS": "windows", "read_window": "windows", "with_stored": "meters",
 }  # fmt: skip
 """Imported when they are asked for. The command line asks for `control_socket` alone, and the model would take most of
 the time in which `status` has answered."""

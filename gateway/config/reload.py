@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.config.sections import needed_keys
+from gateway.config.meters import needed_keys
 from gateway.errors import ConfigError
 from gateway.model import Config, MeterKeys
 
@@ -34,7 +34,8 @@ def plan_reload(running: Config, loaded: Config) -> ReloadPlan:
     needs_restart = [f"gateway.{name}" for name in _AT_START if getattr(loaded.gateway, name) != kept[name]]
     if loaded.mqtt != running.mqtt:
         needs_restart.append("mqtt")
-    if any(loaded.keys.get(meter.id) != running.keys.get(meter.id) for meter in loaded.meters):
+    keyed = {meter.id for meter in loaded.meters}.union(loaded.keys)
+    if any(loaded.keys.get(name) != running.keys.get(name) for name in keyed):
         needs_restart.append("keys.toml")
     config = replace(loaded, gateway=gateway, mqtt=running.mqtt, keys=running.keys)
     sections = ("gateway", "commands", "firmware", "windows", "page")

@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from gateway.config import values as v
+from gateway.config.meters import (
+    Place,
+    check_keys,
+    ciphers,
+    read_meter,
+    read_meter_keys,
+    refuse_shared_address,
+)
 from gateway.config.mqtt import read_mqtt
 from gateway.config.profiles import read_profile
 from gateway.config.table import Mistakes, Table
 from gateway.config.trust import read_commands, read_firmware
 from gateway.config.windows import read_windows
 from gateway.model import (
-    Authentication,
     Config,
     Framing,
     GatewaySettings,
-    Meter,
-    MeterKeys,
     PageSettings,
     Parity,
     PortKind,
     PortSettings,
-    Profile,
-    Security,
 )
 
 VERBS = (
@@ -68,9 +70,9 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
         name: read_profile(name, table, gateway.timezone) for name, table in profile_table.named(v.ID).items()
     }
     by_name = {port.name: port for port in ports if port.name}
-    meters = [_meter(table, by_name, profiles) for table in meter_tables]
+    meters = [read_meter(table, by_name, profiles) for table in meter_tables]
     key_tables = key_table.named(v.ID)
-    keys = {name: _meter_keys(table) for name, table in key_tables.items()}
+    keys = {name: read_meter_keys(table) for name, table in key_tables.items()}
     settings.finish()
     secrets.finish()
 
@@ -88,17 +90,19 @@ def build(settings: Table, secrets: Table, mistakes: Mistakes) -> Config:
         port_tables, [port.address for port in ports], "address", "an address that no other port has"
     )
     _refuse_twins(meter_tables, [meter.id for meter in meters], "id", "an id that no other meter has")
-    _refuse_shared_addresses(meter_tables, meters, by_name)
-    for name in (key_tables.keys() if whole else set()) - {meter.id for meter in meters}:
-        key_table.misnamed(name, "the id of a meter that is configured")
+    taken: dict[Place, str] = {}
+    for table, meter in zip(meter_tables, meters, strict=True):
+        refuse_shared_address(table, meter, by_name, taken)
     for meter in meters:
-        if _ciphers(meter) and not gateway.system_title:
+        if ciphers(meter) and not gateway.system_title:
             gateway_table.wrong(
                 "system_title", f"8 octets as 16 hex digits, because meter {meter.id} ciphers"
             )
         if whole:
-            _check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
-    return Config(gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys, windows, page)
+            check_keys(meter, key_tables.get(meter.id) or key_table.table(meter.id))
+    return Config(
+        gateway, mqtt, commands, firmware, tuple(ports), tuple(meters), keys, windows, page, profiles
+    )
 
 
 # -- one function for each section ----------------------------------------------------------------------------
@@ -247,121 +251,6 @@ def _check_mode_e(table: Table, port: PortSettings) -> None:
         table.wrong("mode_e", "false, for the rate behind socket:// cannot be set; rfc2217:// can")
 
 
-def _meter(table: Table, ports: Mapping[str, PortSettings], profiles: Mapping[str, Profile]) -> Meter:
-    port_name = table.read("port", v.ID, "", "The name of its port.", required=True)
-    if port_name and port_name not in ports:
-        table.wrong("port", "the name of a port, " + (_names(ports) or "but there is none"))
-    profile_name = table.read("profile", v.ID, "default", "What its model needs: a name of `[profiles]`.")
-    if profile_name not in profiles and "profile" in table:
-        table.wrong("profile", "the name of a profile, " + (_names(profiles) or "but there is none"))
-    wrapper = port_name in ports and ports[port_name].framing is Framing.WRAPPER
-    octets = table.read(
-        "address_bytes",
-        v.one_of(1, 2, 4),
-        0,
-        "Octets of an HDLC address. Without it: what the addresses need.",
-    )
-    meter = Meter(
-        id=table.read("id", v.ID, "", "Its id.", required=True),
-        port=port_name,
-        address_bytes=octets,
-        logical_address=table.read(
-            "logical_address",
-            _address(wrapper, octets),
-            1,
-            "HDLC upper address; with the wrapper its port number.",
-        ),
-        physical_address=table.read("physical_address", _address(wrapper, octets), 1, "HDLC lower address."),
-        device_address=table.read(
-            "device_address",
-            v.DEVICE_ADDRESS,
-            "",
-            "What mode E calls the meter by, where several share an optical port.",
-        ),
-        client=table.read("client", v.integer(1, 65535 if wrapper else 127), 1, "Client address (SAP)."),
-        authentication=table.read(
-            "authentication",
-            v.choice(Authentication, later=("hls-sha256", "hls-ecdsa")),
-            Authentication.NONE,
-            "How both prove who they are: `lls` by a password, `hls-gmac` by keys.",
-        ),
-        security=table.read(
-            "security", v.choice(Security), Security.NONE, "How every message of an association is protected."
-        ),
-        dedicated_key=table.read(
-            "dedicated_key", v.BOOLEAN, False, "Use a key of its own for each association."
-        ),
-        logical_device_name=table.read(
-            "logical_device_name",
-            v.TEXT,
-            "",
-            "The meter is refused (`T_IDENTITY`) if it says another name. Without it: not looked at.",
-        ),
-        profile=profiles.get(profile_name, Profile()),
-    )
-    if wrapper:
-        table.refuse('its port has framing = "wrapper"', "physical_address", "address_bytes")
-    elif octets == 1:
-        table.refuse("address_bytes = 1 carries the logical address only", "physical_address")
-    if port_name in ports and not ports[port_name].mode_e:
-        table.refuse("its port does not sign on by mode E", "device_address")
-    if meter.dedicated_key and meter.security is Security.NONE:
-        table.wrong("dedicated_key", "false, for security is none")
-    table.later(suite=0)
-    table.finish()
-    return meter
-
-
-def _address(wrapper: bool, octets: int) -> v.Kind[int]:
-    """HDLC addresses but the reserved ones: no-station 0, calling 7E or 3FFE and all-station 7F or 3FFF
-    (IEC 62056-46, 6.4.2.2); with the wrapper a 16-bit port (IEC 62056-47)."""
-    if wrapper:
-        return v.integer(1, 65535)
-    if octets in (1, 2):
-        return v.integer(1, 0x7D)
-    wide = v.integer(1, 0x3FFD)
-    if octets == 4:
-        return wide
-
-    def read(value: Any) -> int:
-        if value in (0x7E, 0x7F):
-            raise ValueError
-        return wide.read(value)
-
-    return v.Kind(f"{wide.expected}, and 126 or 127 only with address_bytes = 4", read)
-
-
-def _meter_keys(table: Table) -> MeterKeys:
-    counter = table.read(
-        "initial_counter",
-        v.integer(0, 2**32 - 1),
-        0,
-        "The first invocation counter that the meter will take, where it cannot be read. Without it: the "
-        "one that is read. Needed before its first ciphered contact; afterwards the gateway knows it.",
-    )
-    keys = MeterKeys(
-        encryption_key=table.read(
-            "encryption_key",
-            v.octets(16),
-            b"",
-            "The global unicast encryption key, for a meter that ciphers.",
-        ),
-        authentication_key=table.read(
-            "authentication_key", v.octets(16), b"", "The global authentication key."
-        ),
-        password=table.read("password", v.PASSWORD, b"", 'For `authentication = "lls"`.'),
-        initial_counter=counter if "initial_counter" in table else None,
-        broadcast_key=table.read(
-            "broadcast_key",
-            v.octets(16),
-            b"",
-            "The global broadcast key, for a meter that ciphers and takes part in broadcasts.",
-        ),
-    )
-    table.finish()
-    return keys
-
-
 # -- what only shows between sections -------------------------------------------------------------------------
 
 
@@ -371,49 +260,3 @@ def _refuse_twins(tables: list[Table], names: list[str], key: str, expected: str
         counts[name] += 1
         if name and counts[name] > 1:
             table.wrong(key, expected)
-
-
-def _refuse_shared_addresses(
-    tables: list[Table], meters: list[Meter], ports: Mapping[str, PortSettings]
-) -> None:
-    taken: dict[tuple[Any, ...], str] = {}
-    for table, meter in zip(tables, meters, strict=True):
-        port = ports.get(meter.port)
-        if port is None:
-            continue
-        lower = 0 if port.framing is Framing.WRAPPER or meter.address_bytes == 1 else meter.physical_address
-        place = (meter.port, meter.device_address, meter.logical_address, lower)
-        if place in taken:
-            table.wrong(
-                "logical_address" if lower == 0 else "physical_address",
-                f"another address on port {meter.port} than that of meter {taken[place]}",
-            )
-        taken.setdefault(place, meter.id)
-
-
-def _ciphers(meter: Meter) -> bool:
-    return meter.authentication is Authentication.HLS_GMAC or meter.security is not Security.NONE
-
-
-def needed_keys(meter: Meter) -> tuple[str, ...]:
-    """The secrets that a meter cannot do without, as keys.toml and `MeterKeys` name them."""
-    needed = []
-    if _ciphers(meter):
-        needed.append("encryption_key")
-    if _ciphers(meter) and not (
-        meter.security is Security.ENCRYPTION and meter.authentication is not Authentication.HLS_GMAC
-    ):
-        needed.append("authentication_key")
-    if meter.authentication is Authentication.LLS:
-        needed.append("password")
-    return tuple(needed)
-
-
-def _check_keys(meter: Meter, keys: Table) -> None:
-    for key in needed_keys(meter):
-        if key not in keys:
-            keys.wrong(key, f"a secret, as meter {meter.id} is configured")
-
-
-def _names(of: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(filter(None, of)))

@@ -13,7 +13,7 @@ from gateway.control.audit import RejectionLog
 from gateway.control.envelope import Envelope, check_age, cmd_id_of, read_document, read_envelope
 from gateway.control.schema import check_args
 from gateway.control.signed import needs_signature, open_signed, signed_cmd_id
-from gateway.control.verbs import LATER_VERBS, VERBS, Verb, Verbs, over_mqtt
+from gateway.control.verbs import VERBS, Verb, Verbs, over_mqtt
 from gateway.errors import (
     AuthError,
     BusyError,
@@ -185,8 +185,6 @@ class Controller:
         """The verb, if it may be done now and from there. Raises VerbError, SchemaError, AuthError, ClockError,
         BusyError, ExpiredError."""
         name = envelope.verb
-        if name in LATER_VERBS:
-            raise SchemaError(f"verb {name}: not supported yet")
         verb = VERBS.get(name)
         if verb is None:
             raise VerbError(f"there is no verb {name!r}")

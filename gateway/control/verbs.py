@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
 from gateway.control.events import page_of_events
 from gateway.control.lines import scan_args, seconds
-from gateway.control.meters import read_args
+from gateway.control.meters import Roster, read_args, without_meter
 from gateway.control.orders import read_order
 from gateway.control.provenance import Judge
 from gateway.control.shelf import Shelf
@@ -92,6 +92,7 @@ class Verbs:
         self._store = store
         self._images = images
         self._shelf = Shelf(store, images)
+        self._roster = Roster(store)
         self._board = board
         self._clock = clock
         self._version = version
@@ -217,14 +218,24 @@ class Verbs:
                 "parked": parked_document(parked[meter.id]) if meter.id in parked else None,
                 "tuning": tuning_document(tunings[meter.id]) if meter.id in tunings else None,
             }
-            meters.append({**_meter(meter), **now, **latest.get(("meter", meter.id), {})})
-        return _done(command, {"meters": meters})
+            origin = "state" if meter.id in config.stored else "configuration"
+            meters.append({
+                **_meter(meter), "origin": origin, **now, **latest.get(("meter", meter.id), {})
+            })  # fmt: skip
+        left_out = [{"meter": name, "why": list(why)} for name, why in config.left_out.items()]
+        return _done(command, {"meters": meters, "left_out": left_out})
 
     def meter_probe(self, command: Command, _descriptor: int | None) -> Reply:
         return self._go_and_see(command, command.args)
 
     def meter_read(self, command: Command, _descriptor: int | None) -> Reply:
         return self._go_and_see(command, read_args(command.args))
+
+    def meter_put(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._change_meter(command, self._roster.put)
+
+    def meter_delete(self, command: Command, _descriptor: int | None) -> Reply:
+        return self._change_meter(command, self._roster.delete)
 
     def counter_adopt(self, command: Command, _descriptor: int | None) -> Reply:
         meter = self._meter_named(command)
@@ -329,6 +340,16 @@ class Verbs:
         self._reload()
         return reply
 
+    def _change_meter(self, command: Command, change: Callable[[Command, Config], Reply]) -> Reply:
+        """An errand for whoever owns the configuration and its lines. Until the line is served so, the meter counts as
+        gone: nobody is promised work by its old description."""
+        with self._placing:
+            reply = change(command, self.config)
+            if reply.status is ReplyStatus.ACCEPTED:
+                self.config = without_meter(self.config, command.args["meter"])
+        self._reload()
+        return reply
+
     def _go_and_see(self, command: Command, args: Mapping[str, Any]) -> Reply:
         """A parked meter is tried for whoever stands beside the gateway, and for nobody far away."""
         with self._placing:
@@ -368,6 +389,8 @@ VERBS: Mapping[str, Verb] = {
         Verb("port.release", Verbs.port_release, changes=True),
         Verb("port.trace", Verbs.port_trace, local=True),
         Verb("meter.list", Verbs.meter_list),
+        Verb("meter.put", Verbs.meter_put, changes=True),
+        Verb("meter.delete", Verbs.meter_delete, changes=True),
         Verb("meter.read", Verbs.meter_read),
         Verb("meter.probe", Verbs.meter_probe),
         Verb("counter.adopt", Verbs.counter_adopt, changes=True, local=True),
@@ -389,11 +412,6 @@ VERBS: Mapping[str, Verb] = {
         Verb("agent.reload", Verbs.agent_reload, changes=True),
     )
 }
-
-LATER_VERBS = frozenset({
-    "meter.put", "meter.delete",
-})  # fmt: skip
-"""Verbs of the contract that are refused by name."""
 
 
 def over_mqtt(verb: str, config: Config) -> bool:

@@ -45,7 +45,7 @@ from gateway.model import (
 from gateway.page import StatusPage
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
-from gateway.store.commands import GATEWAY_ERRANDS
+from gateway.store.commands import GATEWAY_ERRANDS, METER_CHANGES
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
@@ -104,6 +104,7 @@ class Daemon:
         self._reload: reloads.Reload | None = None
         self._config_note = ""
         """What STATUS says of the configuration; nothing where all of it is in force."""
+        self._told_of_trust = ""
         self._store_trouble = ""
         self._failed = False
         self._bells = Bells(self._tick_failed)
@@ -117,6 +118,7 @@ class Daemon:
         )
         self._store.look_at_machine(this_machine())
         self._store.use_windows(config.windows)
+        self._config = config = configuration.with_stored(config, self._store.stored_meters())
         self._images = ImageStore(
             config.gateway.state_dir / "images",
             config.firmware.quota_bytes,
@@ -174,6 +176,7 @@ class Daemon:
         for thread in self._threads():
             thread.start()
         self._lines.begin(self._config)
+        self._tell_of_left_out()
         notify.tell(f"READY=1\nSTATUS={self._sentence()}")
         log.info("ready: %s", self._sentence())
         self._tell_of_trust()
@@ -306,8 +309,19 @@ class Daemon:
     def _tell_of_trust(self) -> None:
         """At every start, and when it was changed."""
         profiles = {meter.profile for meter in self._config.meters}
-        if sentence := what_it_means(self._config.firmware, profiles):
+        sentence = what_it_means(self._config.firmware, profiles)
+        if sentence and sentence != self._told_of_trust:
             log.warning("%s", sentence)
+        self._told_of_trust = sentence
+
+    def _tell_of_left_out(self) -> None:
+        """Stored meters that do not fit the configuration wait until they do."""
+        left_out = self._config.left_out
+        if left_out:
+            first = next(iter(left_out.values()))[0]
+            self._store.raise_alarm(AlarmKind.METERS, f"{len(left_out)} stored meters are left out: {first}")
+        else:
+            self._store.end_alarm(AlarmKind.METERS)
 
     def _beat(self, actor: str) -> None:
         self._board.beat(actor, self._clock.monotonic())
@@ -393,19 +407,27 @@ class Daemon:
     def _begin_reload(self, errand: Errand | None) -> None:
         """Everything is checked before anything is applied; with a mistake the running configuration stays."""
         notify.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if errand and errand.verb in METER_CHANGES:
+            self._reload = reloads.meter_changed(self._use(self._config), errand, self._config_note)
+            return
         try:
             plan = configuration.plan_reload(self._config, configuration.load(self._config_file))
         except ConfigError as error:
             self._reload = reloads.refused(error, errand)
             return
-        self._config = plan.config
-        self._controller.use(plan.config)
-        self._supplier.use(plan.config.firmware)
-        self._store.use_windows(plan.config.windows)
-        self._page.use(plan.config.page)
-        self._images.quota_bytes = plan.config.firmware.quota_bytes
-        ports = self._lines.leave(plan.config)
+        ports = self._use(plan.config)
         self._reload = reloads.applied((*plan.applied, *ports), plan.needs_restart, errand)
+
+    def _use(self, config: Config) -> tuple[str, ...]:
+        """Everybody works by `config` and the stored meters from now on, but for the lines that differ, which begin to
+        be left: how they do, in words."""
+        config = self._config = configuration.with_stored(config, self._store.stored_meters())
+        self._controller.use(config)
+        self._supplier.use(config.firmware)
+        self._store.use_windows(config.windows)
+        self._page.use(config.page)
+        self._images.quota_bytes = config.firmware.quota_bytes
+        return self._lines.leave(config)
 
     def _end_reload(self, reload: reloads.Reload) -> None:
         """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell. Where the
@@ -414,6 +436,7 @@ class Daemon:
         self._look_at_certificates()
         self._controller.stop_untrusted()
         self._lines.begin(self._config)
+        self._tell_of_left_out()
         if reload.errand:
             self._store.finish_errand(reload.errand, reload.reply)
         self._reload = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from gateway.errors import ConfigError
 from gateway.model import Errand, Reply, ReplyStatus
 from gateway.store.commands import failed
+from gateway.store.commands import meter_changed as meter_changed_reply
 from gateway.words import printable
 
 
@@ -30,6 +31,12 @@ def applied(changes: tuple[str, ...], needs_restart: tuple[str, ...], errand: Er
     note = f"restart needed for {', '.join(needs_restart)}" if needs_restart else ""
     lines = ("; ".join(filter(None, (sentence, note))),)
     return Reload(errand, Reply(None, ReplyStatus.DONE, data=data), lines, note)
+
+
+def meter_changed(ports: tuple[str, ...], errand: Errand, note: str) -> Reload:
+    """A meter was put or deleted; `note` stays what STATUS says of the configuration."""
+    line = f"{errand.verb} {errand.meter_id}: {', '.join(ports) or 'no line differs'}"
+    return Reload(errand, meter_changed_reply(errand.meter_id), (line,), note)
 
 
 def refused(error: ConfigError, errand: Errand | None) -> Reload:

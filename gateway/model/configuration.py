@@ -208,3 +208,8 @@ class Config:
     windows: Mapping[str, Window] = field(default_factory=dict)
     page: PageSettings | None = None
     """None: nothing listens."""
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    stored: frozenset[str] = frozenset()
+    """Ids of those `meters` that were put by command and are kept in the state."""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Others of that kind, which do not fit the rest: by their ids, with what is wrong."""

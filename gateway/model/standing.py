@@ -56,6 +56,8 @@ class AlarmKind(StrEnum):
     """So much waits for the broker that new campaigns are refused."""
     STORE = "store"
     """The database was broken and had to be made anew."""
+    METERS = "meters"
+    """Stored meters do not fit the configuration."""
     MACHINE = "machine"
     """The state belongs to another machine."""
     PAGE = "page"

@@ -23,8 +23,8 @@ from typing import Any
 from gateway.durable import replace_durably
 from gateway.errors import Code, MachineError, StateError
 from gateway.model import AlarmKind, Machine
-from gateway.store.conducting import Conducting
 from gateway.store.counters import END
+from gateway.store.meters import Meters
 from gateway.store.rows import insert
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ MACHINE_FILE = "machine.json"
 _MACHINE = "machine"
 
 
-class Binding(Conducting):
+class Binding(Meters):
     """Nothing is bound or refused until `look_at_machine` was called."""
 
     _strange = ""

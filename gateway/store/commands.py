@@ -30,6 +30,9 @@ ERRANDS_PER_PORT = 32
 GATEWAY_ERRANDS = ""
 """In place of a port: errands of the gateway itself."""
 
+METER_CHANGES = ("meter.put", "meter.delete")
+"""Errands of the gateway: its lines are to be as the stored meters are."""
+
 SUPPLIER_ERRANDS = ":images"
 """In place of a port: images to be fetched."""
 
@@ -67,24 +70,7 @@ class Commands(Telling):
     def add_errand(self, command: Command, errand: Errand) -> Reply:
         """Accept a read for the worker of a port. Raises BusyError: too many wait for that line."""
         with self._transaction() as database:
-            waiting = database.execute(
-                "SELECT count(*) FROM errands WHERE port = ?", (errand.port,)
-            ).fetchone()[0]
-            if waiting >= ERRANDS_PER_PORT:
-                raise BusyError(f"{waiting} orders wait for {_who_does(errand.port)} already")
-            accepted = Reply(command.cmd_id, ReplyStatus.ACCEPTED)
-            reply = self._accept(database, command, accepted)
-            if reply is accepted:
-                values = {
-                    "cmd_id": errand.cmd_id,
-                    "verb": errand.verb,
-                    "port": errand.port,
-                    "meter_id": errand.meter_id,
-                    "args": encoded(errand.args).decode(),
-                }
-                insert(database, "errands", values)
-                self._to_ring.add(SUPPLIER if errand.port == SUPPLIER_ERRANDS else port_actor(errand.port))
-            return reply
+            return self._accept_errand(database, command, errand)
 
     def take_errand(self, port: str) -> Errand | None:
         """The oldest read that waits for this port, marked as running; None: nothing waits, or it expired."""
@@ -113,9 +99,13 @@ class Commands(Telling):
 
     def fail_running_errands(self) -> None:
         """At start: what ran when the process ended is answered as failed, and may be asked again. An image that was
-        being fetched is still wanted."""
+        being fetched is still wanted; a meter that was put or deleted is so from this start on."""
         with self._transaction() as database:
             database.execute("UPDATE errands SET running = 0 WHERE port = ?", (SUPPLIER_ERRANDS,))
+            for row in database.execute(
+                "SELECT * FROM errands WHERE verb IN (?, ?)", METER_CHANGES
+            ).fetchall():
+                self._finish(database, _errand(row), meter_changed(row["meter_id"]))
             for row in database.execute("SELECT * FROM errands WHERE running = 1").fetchall():
                 cursor = f", at {row['cursor']} or a little later" if row["cursor"] else ""
                 reason = BusyError(f"the gateway was restarted meanwhile{cursor}")
@@ -149,6 +139,26 @@ class Commands(Telling):
             if errand.meter_id and (errand.meter_id, errand.port) not in places:
                 gone = NotFoundError(no_longer(errand.meter_id, errand.port))
                 self._finish(database, errand, failed(errand.cmd_id, gone))
+
+    def _accept_errand(self, database: sqlite3.Connection, command: Command, errand: Errand) -> Reply:
+        waiting = database.execute("SELECT count(*) FROM errands WHERE port = ?", (errand.port,)).fetchone()[
+            0
+        ]
+        if waiting >= ERRANDS_PER_PORT:
+            raise BusyError(f"{waiting} orders wait for {_who_does(errand.port)} already")
+        accepted = Reply(command.cmd_id, ReplyStatus.ACCEPTED)
+        reply = self._accept(database, command, accepted)
+        if reply is accepted:
+            values = {
+                "cmd_id": errand.cmd_id,
+                "verb": errand.verb,
+                "port": errand.port,
+                "meter_id": errand.meter_id,
+                "args": encoded(errand.args).decode(),
+            }
+            insert(database, "errands", values)
+            self._to_ring.add(SUPPLIER if errand.port == SUPPLIER_ERRANDS else port_actor(errand.port))
+        return reply
 
     def _accept(self, database: sqlite3.Connection, command: Command, reply: Reply) -> Reply:
         """Write a command with its first reply and send it, unless it has one. Raises ConflictError, BusyError."""
@@ -218,6 +228,11 @@ def _who_does(port: str) -> str:
 def no_longer(meter_id: str, port: str) -> str:
     """Why work for this meter came to nothing."""
     return f"meter {meter_id} is no longer configured on port {port}"
+
+
+def meter_changed(meter_id: str) -> Reply:
+    """The last reply to who put or deleted a meter."""
+    return Reply(None, ReplyStatus.DONE, data={"meter": meter_id})
 
 
 def failed(cmd_id: str | None, error: GatewayError, status: ReplyStatus = ReplyStatus.FAILED) -> Reply:

@@ -245,6 +245,7 @@ ALARM_ADVICE: dict[AlarmKind, str] = {
     "it counts from the next connection on.",
     AlarmKind.OUTBOX: "Bring the connection to the broker back: see `status`.",
     AlarmKind.STORE: "Keep or delete the file that was set aside; the alarm ends at the next start without it.",
+    AlarmKind.METERS: "Correct the configuration or keys.toml, put the meter anew, or delete it: see `meters`.",
     AlarmKind.MACHINE: ADVICE[Code.E_MACHINE],
     AlarmKind.PAGE: "Give [page] listen an address that this machine has and a port that nobody else listens on, then "
     "reload. Meters are not concerned.",

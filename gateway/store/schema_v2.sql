@@ -39,3 +39,10 @@ ALTER TABLE transfers ADD COLUMN scheduled_at TEXT;
 
 -- When it is expected to have ended (plan/eta.py).
 ALTER TABLE campaigns ADD COLUMN eta TEXT;
+
+-- Meters that were put by command, in the words of the configuration (JSON); number rises with the time of putting.
+CREATE TABLE meters (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  settings TEXT NOT NULL
+) STRICT;

@@ -20,7 +20,7 @@ class Store(Binding):
     the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Jobs, Campaigns, Parking
     (meters that are left alone, counters that jump), Tunings (what meters take), Alarms,
     Holds (lines that are lent), Conducting (what waits for its time or for an operator),
-    Binding (which machine it belongs to).
+    Meters (that come and go by command), Binding (which machine it belongs to).
     """
 
     def __init__(

@@ -68,6 +68,44 @@ def test_status_as_json_is_one_document(type_in):
     assert len(document["meters"]) == 5
 
 
+def test_a_meter_is_put_shown_and_removed(type_in):
+    status, out, err = type_in(
+        "meters", "put", "NEW", "--port", "rs485-1", "--address", "1/99", "--client", "2"
+    )
+    assert (status, out) == (0, "NEW is served now; see: meter-gateway read NEW\n"), err
+    row = next(line for line in type_in("meters")[1].splitlines() if line.startswith("NEW"))
+    assert row.split() == ["NEW", "rs485-1", "1/99", "2", "none", "default", "idle", "put", "by", "command"]
+    assert json.loads(type_in("meters", "rm", "NEW", "--json")[1]) == {"meter": "NEW"}
+    assert "NEW" not in type_in("meters")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (
+            ("put", "NEW", "--port", "rs485-9"),
+            1,
+            'port: found "rs485-9", expected the name of a port, rs485-1',
+        ),
+        (("put", "NEW", "--port", "rs485-1", "--address", "1/17"), 1, "than that of meter MTR0001"),
+        (("put", "NEW", "--port", "rs485-1", "--address", "1-17"), 2, "such as 1/17"),
+        (
+            ("put", "NEW", "--port", "rs485-1", "--security", "both"),
+            1,
+            "keys.toml: meters.NEW.encryption_key",
+        ),
+        (("put", "NEW"), 2, "--port"),
+        (("put", "MTR0001", "--port", "rs485-1"), 1, "E_STATE: meter MTR0001 stands in the configuration"),
+        (("rm", "MTR0001"), 1, "E_STATE: meter MTR0001 stands in the configuration"),
+        (("rm", "NEW"), 1, "E_NOT_FOUND: no meter NEW"),
+    ],
+)
+def test_a_meter_that_cannot_be_put_or_removed_is_refused_with_the_reason(type_in, words, status, complaint):
+    found, _, err = type_in("meters", *words)
+    assert found == status
+    assert complaint in err
+
+
 def test_read_says_who_a_meter_is_what_it_runs_and_what_its_clock_shows(type_in):
     status, out, _ = type_in("read", "MTR0005")
     assert status == 0

@@ -12,7 +12,7 @@ import pytest
 from gateway import config
 from gateway.cli import main
 from gateway.config.files import DEFAULT_SOCKET
-from gateway.control.verbs import LATER_VERBS, VERBS
+from gateway.control.verbs import VERBS
 from gateway.model import GatewaySettings
 
 
@@ -129,7 +129,19 @@ def test_check_is_content_with_a_good_file_and_tells_of_a_missing_device(tmp_pat
     assert main(["check", "--config", str(file)]) == 0
     assert "1 ports, 0 meters\n  /dev/none is not there now" in capsys.readouterr().out
     assert main(["check", "--json", "--config", str(file)]) == 0
-    assert json.loads(capsys.readouterr().out) == {"ports": 1, "meters": 0, "devices_missing": ["/dev/none"]}
+    assert json.loads(capsys.readouterr().out) == {
+        "ports": 1, "meters": 0, "devices_missing": ["/dev/none"], "keys_without_meter": [],
+    }  # fmt: skip
+
+
+def test_check_says_which_keys_wait_for_a_meter(tmp_path, capsys):
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    keys = file.with_name("keys.toml")
+    keys.write_text('[meters.MTR7]\npassword = "12345678"\n')
+    keys.chmod(0o600)
+    assert main(["check", "--config", str(file)]) == 0
+    assert "keys.toml has keys for MTR7: no meter here" in capsys.readouterr().out
 
 
 def test_check_names_a_device_that_is_a_file(tmp_path, capsys):
@@ -166,7 +178,7 @@ def test_status_answers_at_once_because_it_imports_little(empty):
 
 def test_the_verbs_that_a_configuration_may_name_are_those_that_control_knows():
     local = {"image.add", "counter.adopt", "port.trace"}
-    assert set(config.VERBS) == (set(VERBS) | LATER_VERBS) - local
+    assert set(config.VERBS) == set(VERBS) - local
 
 
 def test_the_socket_that_is_looked_for_is_the_one_that_the_daemon_opens():

@@ -95,10 +95,16 @@ def test_ciphering_needs_the_title_of_the_gateway_and_says_so_once(tmp_path: Pat
     assert line.startswith(f"{file}: gateway.system_title: found nothing, expected 8 octets")
 
 
-def test_keys_of_a_meter_that_nobody_configured_are_a_mistake(tmp_path: Path) -> None:
-    (line,) = mistakes_of(write(tmp_path, KEYS + '[meters.other]\npassword = "x"\n'))
+def test_keys_may_be_there_before_their_meter_is_put_by_command(tmp_path: Path) -> None:
+    read = config.load(write(tmp_path, KEYS + '[meters.other]\npassword = "x"\n'))
+    assert read.keys["other"].password == b"x"
+    assert [meter.id for meter in read.meters] == ["m"]
+
+
+def test_the_name_of_such_a_meter_is_an_id(tmp_path: Path) -> None:
+    (line,) = mistakes_of(write(tmp_path, KEYS + '[meters."an other"]\npassword = "x"\n'))
     assert line.startswith(
-        f'{tmp_path}/keys.toml: meters.other: found the name "other", expected the id of a'
+        f'{tmp_path}/keys.toml: meters."an other": found the name "an other", expected an id'
     )
 
 

@@ -25,7 +25,7 @@ from support.desk import (
 )
 
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
-from gateway.control.verbs import LATER_VERBS, VERBS, over_mqtt
+from gateway.control.verbs import VERBS, over_mqtt
 from gateway.errors import Code, StoreError
 from gateway.model import (
     CampaignState,
@@ -154,12 +154,7 @@ def test_what_cannot_be_a_verb_is_refused(desk, verb):
     refused(desk.send(None, origin=MQTT, topic_verb=verb or "#"), Code.E_VERB)
 
 
-@pytest.mark.parametrize("verb", sorted(LATER_VERBS))
-def test_a_verb_of_later_is_refused_by_name(desk, verb):
-    refused(desk.send(verb), Code.E_SCHEMA, f"{verb}: not supported yet")
-
-
-def test_every_verb_of_the_contract_is_there_or_refused_by_name():
+def test_every_verb_of_the_contract_is_there():
     contract = (
         "ping info.get port.list port.scan port.hold port.release meter.list meter.put meter.delete meter.read "
         "meter.probe image.fetch image.list image.delete campaign.submit campaign.get campaign.list campaign.pause "
@@ -167,8 +162,7 @@ def test_every_verb_of_the_contract_is_there_or_refused_by_name():
         "agent.reload image.add counter.adopt"
     )
     beside_it = {"port.trace"}  # over the control socket only
-    assert VERBS.keys() | LATER_VERBS == set(contract.split()) | beside_it
-    assert not VERBS.keys() & LATER_VERBS
+    assert VERBS.keys() == set(contract.split()) | beside_it
 
 
 def test_only_verbs_that_are_let_in_come_over_mqtt(tmp_path):

@@ -51,6 +51,7 @@ def lived(directory, clock):
     store.begin_hold(Hold("rs485-1", clock.now() + timedelta(hours=1), "uid 0"))
     window = Window("night", frozenset({0}), clock.now().time(), 3600.0, "UTC", cutoff_s=0.0, drain_s=0.0)
     store.set_window(command(clock, "window.set"), window)
+    store.put_meter(command(clock, "meter.put"), "MTR7", {"port": "rs485-1"}, port="rs485-1", at_once=True)
     fetch = command(clock, "image.fetch")
     args = {"sha256": "0" * 64, "url": f"{URL}?signature=s3cr3t"}
     store.add_errand(fetch, Errand(fetch.cmd_id, fetch.verb, SUPPLIER_ERRANDS, "", args))

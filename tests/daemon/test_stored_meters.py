@@ -1,0 +1,125 @@
+"""Meters that come and go by command while a real gateway works: only their line is left, for as long as it takes."""
+
+from __future__ import annotations
+
+import re
+from signal import SIGKILL
+
+import pytest
+from support.orders import IMAGE, ask, jobs, order
+from support.patience import eventually
+from support.running import NEW, OLD, RunningGateway
+
+from gateway.cli.client import Client, RefusedError
+
+SLOW_BAUD = 9600
+
+
+def take_out(gateway: RunningGateway, meter_id: str) -> dict[str, object]:
+    """Of the file, not of keys.toml: the arguments that put it there again by command."""
+    parts = gateway.config.read_text().split("\n\n")
+    own = next(part for part in parts if f'id = "{meter_id}"' in part)
+    gateway.config.write_text("\n\n".join(part for part in parts if part is not own))
+    lines = own.splitlines()
+    words = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    args: dict[str, object] = {
+        key: int(text) if text.isdigit() else text == "true" if text in ("true", "false") else text.strip('"')
+        for key, text in words.items()
+    }
+    args["meter"] = args.pop("id")
+    return args
+
+
+def meters(gateway: RunningGateway) -> dict[str, str]:
+    return {meter["meter"]: meter["origin"] for meter in ask(gateway, "meter.list")["meters"]}
+
+
+def left_out(gateway: RunningGateway) -> list[str]:
+    return [out["meter"] for out in ask(gateway, "meter.list")["left_out"]]
+
+
+def version(gateway: RunningGateway, meter: str) -> str:
+    values = ask(gateway, "meter.read", {"meter": meter, "object": "1-0:0.2.0.255"})["values"]
+    return str(values[0]["value"]["text"])
+
+
+def alarms(gateway: RunningGateway) -> dict[str, str]:
+    found = ask(gateway, "info.get")["now"]["alarms"]
+    return {name: alarm["message"] for name, alarm in found.items()}
+
+
+def test_a_meter_put_in_mid_transfer_of_its_neighbour_is_updated_and_outlives_a_kill(launch, tmp_path):
+    gateway = launch(meters=2, baud=SLOW_BAUD, started=False)
+    args = take_out(gateway, "MTR0002")
+    gateway.start()
+    history = gateway.meters[0].history
+    order(gateway, tmp_path)
+    eventually(lambda: history.blocks.total() > 5, gateway.said)
+    assert ask(gateway, "meter.put", args) == {"meter": "MTR0002"}
+    assert meters(gateway) == {"MTR0001": "configuration", "MTR0002": "state"}
+    blocks = -(-len(IMAGE) // gateway.meters[0].spec.block_size)
+    assert history.blocks.total() < blocks, "the transfer is over, and nothing was shown"
+    gateway.hurry()
+    eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
+    assert (history.initiates, history.blocks.total()) == (1, blocks), "the transfer was resumed"
+    gateway.stop(SIGKILL)
+    gateway.start()
+    assert meters(gateway)["MTR0002"] == "state"
+    assert version(gateway, "MTR0002") == OLD
+    order(gateway, tmp_path, "second")
+    eventually(lambda: jobs(gateway, "second")["MTR0002"] == "updated", gateway.said)
+    assert version(gateway, "MTR0002") == NEW
+    with Client(gateway.socket) as client:
+        assert (
+            client.ask("campaign.get", {"campaign_id": "second"})["data"]["campaign"]["state"] == "succeeded"
+        )
+    ask(gateway, "meter.delete", {"meter": "MTR0002"})
+    with pytest.raises(RefusedError, match="no meter MTR0002"):
+        version(gateway, "MTR0002")
+    assert gateway.stop() == 0
+
+
+def test_a_stored_meter_that_does_not_fit_waits_with_an_alarm_until_it_does(launch):
+    gateway = launch(meters=2, started=False)
+    with_it = gateway.config.read_text()
+    args = take_out(gateway, "MTR0002")
+    without_it = gateway.config.read_text()
+    gateway.start()
+    ask(gateway, "meter.put", args)
+    for text, fits in ((with_it, False), (without_it, True)):
+        gateway.config.write_text(text)
+        ask(gateway, "agent.reload")
+        assert left_out(gateway) == ([] if fits else ["MTR0002"])
+        assert ("meters" in alarms(gateway)) is not fits
+        assert meters(gateway)["MTR0002"] == ("state" if fits else "configuration")
+        assert version(gateway, "MTR0002") == OLD
+    gateway.config.write_text(re.sub("rs485-1", "rs485-2", without_it))
+    assert gateway.stop() == 0
+    gateway.start()
+    assert left_out(gateway) == ["MTR0002"]
+    found = alarms(gateway)["meters"]
+    assert '1 stored meters are left out: meter MTR0002: port: found "rs485-1"' in found
+    assert "alarm: meters: 1 stored meters are left out" in gateway.said()
+    ask(gateway, "meter.put", {**args, "port": "rs485-2"})
+    assert "meters" not in alarms(gateway)
+    assert version(gateway, "MTR0002") == OLD
+    assert gateway.stop() == 0
+
+
+def test_what_was_put_when_the_power_went_is_served_from_the_next_start_on(launch):
+    """The process ends between the reply that it is stored and the one that it is served."""
+    before = (
+        "import os, signal\nfrom gateway.daemon.process import Daemon\n"
+        "Daemon._begin_reload = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    gateway = launch(meters=2, started=False, before=before)
+    args = take_out(gateway, "MTR0002")
+    gateway.start()
+    with Client(gateway.socket) as client:
+        cmd_id = client._send("meter.put", args, None)
+        assert client._reply(cmd_id, 60)["status"] == "accepted"
+    gateway.wait()
+    gateway._before = ""
+    gateway.start()
+    assert version(gateway, "MTR0002") == OLD
+    assert gateway.stop() == 0
