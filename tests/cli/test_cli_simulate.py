@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 from support.bench import FIRMWARE, Bench, an_image
+from support.patience import PATIENCE_S
 
 from gateway import config
 from gateway.cli import main, simulated_faults, simulated_lines
@@ -33,7 +34,7 @@ class Simulation:
             [sys.executable, "-m", "gateway", "simulate", "--directory", str(directory), *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        deadline_s = time.monotonic() + 60.0
+        deadline_s = time.monotonic() + PATIENCE_S
         while not (directory / "keys.toml").exists():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline_s, "it does not begin"
@@ -42,7 +43,7 @@ class Simulation:
     def end(self, number=signal.SIGTERM):
         """Its status, and what it said."""
         self.process.send_signal(number)
-        said, complaints = self.process.communicate(timeout=60)
+        said, complaints = self.process.communicate(timeout=PATIENCE_S)
         assert complaints == ""
         return self.process.returncode, said
 

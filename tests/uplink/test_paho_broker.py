@@ -259,6 +259,8 @@ def test_a_broker_that_sends_a_packet_without_end_fills_no_memory() -> None:
 
         def serve() -> None:
             connection, _ = server.accept()
+            # What waits here counts as sent, and by itself it grows with the machine.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
             with connection, contextlib.suppress(OSError):
                 connection.recv(1000)
                 connection.sendall(CONNACK + header)
@@ -271,5 +273,6 @@ def test_a_broker_that_sends_a_packet_without_end_fills_no_memory() -> None:
         ours.broker.connect(WILL)
         assert "larger packet" in ours.wait(Lost).reason
         thread.join(PATIENCE_S)
-    assert sent[0] < 64 << 20
+    # 100 times our buffer, which Linux doubles, and what waits on both sides: 25.4 MiB.
+    assert sent[0] < 32 << 20
     assert ours.delivered == []
