@@ -22,7 +22,8 @@ DECIDED_BY = {
 
 def printable(text: object) -> str:
     """Text from outside with its control characters as Python would write them (invariant 13)."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+    text = str(text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def duration(seconds: float) -> str:

@@ -74,10 +74,12 @@ class Looks:
             self._until_s = end_s + min(max(SHORTEST_S, _REST * (end_s - begin_s)), LONGEST_S)
         return self._last
 
-    def forget_old(self) -> None:
-        """Keep nothing for nobody."""
-        if self._clock.monotonic() >= self._until_s:
+    def forget_old(self) -> bool:
+        """Keep nothing for nobody; whether the last look is too old."""
+        old = self._clock.monotonic() >= self._until_s
+        if old:
             self._last = None
+        return old
 
     def _look(self, now_s: float) -> Look:
         campaigns = self._ask("campaign.list", {})["campaigns"]

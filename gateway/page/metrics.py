@@ -16,6 +16,8 @@ from gateway.page.looks import Look
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "meter_gateway_"
+WINDOWS_TOLD = 100
+"""The first ones by name; any number of them can be set."""
 
 Sample = tuple[Mapping[str, str], float]
 
@@ -150,17 +152,18 @@ def _ports(look: Look) -> Iterator[Family]:
 
 
 def _windows(look: Look) -> Iterator[Family]:
+    windows = look.windows[:WINDOWS_TOLD]
     yield Family(
         "window_open",
         "Whether a window is open.",
-        [({"window": one["window"]}, int(one["open"])) for one in look.windows],
+        [({"window": one["window"]}, int(one["open"])) for one in windows],
     )
     yield Family(
         "window_opens_timestamp_seconds",
         "When the opening that is, or comes next, begins.",
         [
             ({"window": one["window"]}, datetime.fromisoformat(one["opens_at"]).timestamp())
-            for one in look.windows
+            for one in windows
             if one["opens_at"]
         ],
     )

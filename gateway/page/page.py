@@ -23,6 +23,8 @@ from gateway.store import Store
 AGAIN_S = 10.0
 """An address that cannot be had is asked for again."""
 _IDLE_S = 0.5
+_REST, _LONGEST_REST_S = 4, 0.25
+"""After work it rests so many times as long: whoever asks without end has a fifth of a core, and meters the rest."""
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
 _STATIC = {
@@ -56,6 +58,9 @@ class StatusPage:
         self._server: Server | None = None
         self._serves: PageSettings | None = None
         """What `_server` was made for."""
+        self._shows: Look | None = None
+        self._answers: dict[tuple[str, int], Answer] = {}
+        """What was made of that look already, by path and page of meters."""
 
     def use(self, settings: PageSettings | None) -> None:
         """From the next step on; None: listen nowhere. From any thread."""
@@ -73,9 +78,11 @@ class StatusPage:
         server = self._server or self._listen(wanted)
         if server is None:
             return StepReport("cannot listen", self._clock.monotonic() + AGAIN_S)
-        connections = server.serve(timeout_s)
-        self._looks.forget_old()
-        return StepReport(f"{connections} connections", self._clock.monotonic())
+        worked_s = server.serve(timeout_s)
+        if self._looks.forget_old():
+            self._show(None)
+        rest_s = min(_REST * worked_s, _LONGEST_REST_S)
+        return StepReport(f"{server.connections} connections", self._clock.monotonic() + rest_s)
 
     def close(self) -> None:
         """Stop listening and hang up on everybody."""
@@ -108,9 +115,19 @@ class StatusPage:
         if shown is None:
             return refusal(HTTPStatus.NOT_FOUND)
         try:
-            return shown(self._looks.now(), _meters_page(request.query))
+            look = self._looks.now()
         except GatewayError as error:
             return Answer(f"{error.code}: {error.message}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if look is not self._shows:
+            self._show(look)
+        wanted = request.path, view.meters_page(look, _number(request.query))
+        if wanted not in self._answers:
+            self._answers[wanted] = shown(look, wanted[1])
+        return self._answers[wanted]
+
+    def _show(self, look: Look | None) -> None:
+        self._shows = look
+        self._answers.clear()
 
 
 _SHOWN: Mapping[str, Callable[[Look, int], Answer]] = {
@@ -120,8 +137,8 @@ _SHOWN: Mapping[str, Callable[[Look, int], Answer]] = {
 }
 
 
-def _meters_page(query: str) -> int:
-    """Which page of meters; the first one for anything that is no number."""
+def _number(query: str) -> int:
+    """Which page of meters is wanted; the first one for anything that is no number."""
     value = parse_qs(query, max_num_fields=None).get("meters", [""])[0]
     return int(value) if value.isascii() and value.isdigit() and len(value) < 5 else 1
 

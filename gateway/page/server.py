@@ -23,6 +23,8 @@ CONNECTIONS_LIMIT = 16
 REQUEST_S = 5.0
 ANSWER_S = 15.0
 """A page of 100 KiB on the slowest link that is any use."""
+_QUEUE = 128
+"""Connections that the kernel has ready while all of ours are in use."""
 _FAREWELL_S = 2.0
 """So long a client may take to close; hung up on sooner, it may lose what it was sent (RFC 9112, 9.6)."""
 _READ_BYTES = 4096
@@ -47,11 +49,18 @@ class Server:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._listening = True
 
-    def serve(self, timeout_s: float) -> int:
-        """Serve what is there; waits for something, at most `timeout_s`. How many connections are open."""
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    def serve(self, timeout_s: float) -> float:
+        """Serve what is there; waits for something, at most `timeout_s`. So long it was at work, in seconds."""
         deadlines = [one.deadline_s for one in self._connections.values()]
         left_s = min(deadlines, default=float("inf")) - self._clock.monotonic()
-        for key, _ in self._selector.select(max(0.0, min(timeout_s, left_s))):
+        ready = self._selector.select(max(0.0, min(timeout_s, left_s)))
+        begin_s = self._clock.monotonic()
+        for key, _ in ready:
             if key.fileobj is self._listener:
                 self._welcome()
             else:
@@ -59,7 +68,7 @@ class Server:
         now_s = self._clock.monotonic()
         for late in [one for one in self._connections.values() if one.deadline_s <= now_s]:
             self._too_late(late)
-        return len(self._connections)
+        return self._clock.monotonic() - begin_s
 
     def close(self) -> None:
         """Stop listening and hang up on everybody."""
@@ -192,7 +201,7 @@ def _listen(settings: PageSettings) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(place)
-        listener.listen(CONNECTIONS_LIMIT)
+        listener.listen(_QUEUE)
         listener.setblocking(False)
     except OSError:
         listener.close()

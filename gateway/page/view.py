@@ -34,6 +34,7 @@ JOBS_SHOWN = 20
 """Of a campaign."""
 ENDED_SHOWN = 5
 ALARMS_SHOWN = 30
+WINDOWS_SHOWN = 30
 
 _REFRESH_S = 10
 """Where no script runs."""
@@ -45,6 +46,11 @@ _BLOCKS_GO = frozenset({
 """Afterwards the meter has them all, and its state says what it does with them."""
 _ATTENTION = (Mood.BAD, Mood.WORK, Mood.WAIT, Mood.GOOD, Mood.QUIET)
 """In this order."""
+
+
+def meters_page(look: Look, number: int) -> int:
+    """The page of meters that is nearest to the one that was asked for."""
+    return min(max(number, 1), _pages(look))
 
 
 def page(look: Look, meters_page: int) -> bytes:
@@ -329,8 +335,7 @@ def _trouble(port: Document) -> str:
 def _meters(look: Look, number: int) -> Html:
     if not look.meters:
         return section("meters", "Meters", el("p", "None configured.", class_="quiet"))
-    pages = -(-len(look.meters) // METERS_SHOWN)
-    number = min(max(number, 1), pages)
+    pages = _pages(look)
     first = (number - 1) * METERS_SHOWN
     shown = sorted(look.meters, key=_meter_order)[first : first + METERS_SHOWN]
     rows = [
@@ -346,6 +351,10 @@ def _meters(look: Look, number: int) -> Html:
     note = f" {first + 1} to {first + len(shown)} of {len(look.meters)}" if pages > 1 else ""
     head = ("Meter", "State", "Version", "Last heard", "Port")
     return section("meters", "Meters", table("Meters", head, rows), _turning(number, pages), note=note)
+
+
+def _pages(look: Look) -> int:
+    return max(1, -(-len(look.meters) // METERS_SHOWN))
 
 
 def _turning(number: int, pages: int) -> Html:
@@ -395,6 +404,7 @@ def _windows(look: Look) -> Html:
             ),
             window_hours(one),
         )
-        for one in look.windows
+        for one in look.windows[:WINDOWS_SHOWN]
     ]
-    return section("windows", "Windows", table("Windows", ("Window", "Next", "Hours"), rows))
+    rest = _more(len(look.windows) - WINDOWS_SHOWN, "windows")
+    return section("windows", "Windows", table("Windows", ("Window", "Next", "Hours"), rows), rest)

@@ -6,10 +6,12 @@ import socket
 from http import HTTPStatus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.site import Told
 
 from gateway.page import server, view
-from gateway.page.http import HEAD_LIMIT_BYTES, POLICY, Answer, head_of, read_request
+from gateway.page.http import HEAD_LIMIT_BYTES, POLICY, Answer, head_of, read_request, refusal
 
 GOOD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -48,6 +50,21 @@ def test_what_a_request_must_be(request_, expected):
 
 def test_beyond_this_machine_any_name_may_lead_here():
     assert status("GET / HTTP/1.1\r\nHost: gw-001.example", loopback=False) == 200
+
+
+@given(
+    st.binary(max_size=200)
+    | st.from_regex(rb"[A-Z]{1,5} [^ ]{0,20} HTTP/[0-9.]{1,3}(\r?\n[^\n]{0,40}){0,5}\r\n\r\n")
+)
+def test_any_octets_are_a_request_or_refused_and_never_repeated(octets):
+    head = head_of(octets)
+    if head is None:
+        return
+    read = read_request(head, loopback=True)
+    if isinstance(read, Answer):
+        assert read == refusal(read.status, read.headers) and read.status >= 400
+    else:
+        assert read.method in ("GET", "HEAD")
 
 
 def test_a_head_ends_with_an_empty_line():
