@@ -108,6 +108,11 @@ def clock_time(text: str | None, now: datetime, timezone: str) -> Html:
     return el("time", f"{day}{at:%H:%M}", datetime=text)
 
 
+def commands(text: str) -> Html:
+    """What stands between backquotes is typed by somebody."""
+    return joined(*(el("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))))
+
+
 def lines(*parts: object) -> Html:
     """Each that there is on a line of its own."""
     return joined(*(el("div", part) for part in parts if part))

@@ -16,6 +16,7 @@ from gateway.page.cells import (
     Mood,
     bar,
     clock_time,
+    commands,
     facts,
     lines,
     mark,
@@ -31,7 +32,7 @@ from gateway.words import counts, duration, expected_end, state_of, waits_for, w
 METERS_SHOWN = 50
 """On one page."""
 JOBS_SHOWN = 20
-"""Of a campaign."""
+"""Of a campaign; those that are queued are counted."""
 ENDED_SHOWN = 5
 ALARMS_SHOWN = 30
 WINDOWS_SHOWN = 30
@@ -180,7 +181,7 @@ def _alarms(look: Look) -> Html:
             "li",
             el("h3", mark(code, Mood.BAD), " ", quiet("since ", clock_time(since, look.at, look.timezone))),
             el("p", alarm["message"]),
-            el("p", alarm.get("advice", ""), class_="advice"),
+            el("p", commands(alarm.get("advice", "")), class_="advice"),
         )
         for code, alarm in alarms[:ALARMS_SHOWN]
         for since in [alarm.get("since") or alarm.get("at")]
@@ -211,7 +212,7 @@ def _campaign(campaign: Document, jobs: Sequence[Document], look: Look) -> Html:
     far = [quiet(f"{ended} of {len(jobs)} meters have ended: {counts(campaign['counts'])}")]
     if end := expected_end(campaign, look.timezone):
         far.append(quiet(f"Ends about {end}"))
-    shown = sorted(jobs, key=_job_order)[:JOBS_SHOWN]
+    shown = sorted((job for job in jobs if job["state"] != JobState.QUEUED), key=_job_order)[:JOBS_SHOWN]
     rest = Counter(str(job["state"]) for job in jobs) - Counter(str(job["state"]) for job in shown)
     return el(
         "article",
@@ -219,7 +220,9 @@ def _campaign(campaign: Document, jobs: Sequence[Document], look: Look) -> Html:
         lines(waits_for(campaign, look.timezone), _advice(campaign), _fetch(campaign)),
         bar(ended, len(jobs), f"{name}: meters that have ended"),
         lines(*far),
-        table(f"Meters of {name}", ("Meter", "State", "Progress", "Result"), map(_job, shown)),
+        table(f"Meters of {name}", ("Meter", "State", "Progress", "Result"), map(_job, shown))
+        if shown
+        else None,
         el("p", f"And {counts(rest)}.", class_="quiet") if rest else None,
         aria_label=f"Campaign {name}",
     )
@@ -269,7 +272,7 @@ def _result(job: Document) -> Html:
 
 
 def _advice(document: Document) -> Html:
-    return el("span", document["advice"], class_="advice") if document["advice"] else Html("")
+    return el("span", commands(document["advice"]), class_="advice") if document["advice"] else Html("")
 
 
 def _ended(look: Look) -> Html:

@@ -138,6 +138,7 @@ def test_a_campaign_with_its_progress(desk, site):
     assert "60 %, 812 B/s, 3 min 20 s to go" in page.words
     assert ("progress", {"max": "100", "value": "60", "aria-label": "MTR2: blocks"}) in page.tags
     assert page.words.index("MTR2") < page.words.index("MTR1"), "who is worked on comes first"
+    assert "And 1 queued." in page.words
 
 
 def test_each_table_has_headers_and_a_name_and_each_part_a_heading(desk, site):
@@ -170,7 +171,7 @@ def test_a_thousand_meters_come_page_by_page_and_a_campaign_of_them_in_short(tmp
     site = open_site(desk)
     first, last = site.get("/?meters=1"), site.get("/?meters=20")
     assert len(first.body) < 100_000
-    assert "And 980 queued." in first.text and "1 to 50 of 1000" in first.text
+    assert "And 1000 queued." in first.text and "1 to 50 of 1000" in first.text
     assert "M1000" in last.text and "951 to 1000 of 1000" in last.text
     assert site.get("/?meters=999").body == last.body
     assert len(site.get("/metrics").body) < 30_000
