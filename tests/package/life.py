@@ -7,6 +7,7 @@ every_release.py calls it.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ class _Life:
         for chapter in (
             self._install,
             self._safe_start,
+            self._looked_at,
             self._for_people,
             self._an_update,
             self._killed,
@@ -98,12 +100,7 @@ class _Life:
     def _safe_start(self) -> None:
         status = self._property("StatusText")
         self._is("says what it lacks", "names no ports" in status, status)
-        sockets = (
-            f"find /proc/{self._property('MainPID')}/fd -lname 'socket:*' -printf '%l\\n' | tr -dc '0-9\\n'"
-        )
-        networked = self._in.run(
-            f"for inode in $({sockets}); do grep -hw $inode /proc/net/tcp* /proc/net/udp*; done; true"
-        )
+        networked = self._networked()
         self._is("listens on no network", not networked, networked)
         score = (
             self._in.run(f"systemd-analyze security --no-pager {UNIT} | tail -n 1").split(":")[1].split()[0]
@@ -111,6 +108,27 @@ class _Life:
         self._is(f"exposure {score}", float(score) <= SECURITY)
         log = self._in.run("stat -c %U:%a /run/meter-gateway /run/meter-gateway/control.sock")
         self._is("socket for its group alone", log.split() == ["meter-gateway:750", "meter-gateway:660"], log)
+
+    def _looked_at(self) -> None:
+        """The status page, turned on and off by a reload under the rules of the unit."""
+        with socket.create_server(("127.0.0.1", 0)) as server:  # the network is the machine's own
+            place = f"127.0.0.1:{server.getsockname()[1]}"
+        file = "/etc/meter-gateway/conf.d/page.toml"
+        self._in.run(f"printf '[page]\\nlisten = \"{place}\"\\n' >{file}; systemctl reload meter-gateway")
+        for path, words in (
+            ("", "None configured."),
+            ("metrics", "meter_gateway_meters 0"),
+            ("page.css", ":root"),
+        ):
+            script = f"import urllib.request as r; print(r.urlopen('http://{place}/{path}').read().decode())"
+            self._until(
+                f"the status page shows /{path}",
+                lambda script=script, words=words: (
+                    words in self._in.run(f'python3 -c "{script}"', check=False)
+                ),
+            )
+        self._in.run(f"rm {file}; systemctl reload meter-gateway")
+        self._until("listens on no network again", lambda: not self._networked())
 
     def _for_people(self) -> None:
         """Manual pages and completions, in the programs that read them."""
@@ -255,6 +273,13 @@ class _Life:
 
     def _property(self, name: str) -> str:
         return self._in.run(f"systemctl show --property={name} --value {UNIT}").strip()
+
+    def _networked(self) -> str:
+        """The lines of the kernel's tables that name a socket of the service."""
+        links = f"find /proc/{self._property('MainPID')}/fd -lname 'socket:*' -printf '%l\\n'"
+        return self._in.run(
+            f"for inode in $({links} | tr -dc '0-9\\n'); do grep -hw $inode /proc/net/tcp* /proc/net/udp*; done; true"
+        )
 
     def _active(self) -> bool:
         return self._property("ActiveState") == "active"
