@@ -165,7 +165,7 @@ class PahoBroker:
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_log = self._on_log
-        client.on_socket_open = _bound_buffer
+        client.on_socket_open = _prepare
         return client
 
     def _connect_properties(self) -> Any:
@@ -270,8 +270,11 @@ def _why(error: OSError | UnicodeError) -> str:
     return str(error)
 
 
-def _bound_buffer(_client: Any, _userdata: Any, opened: socket.socket) -> None:
+def _prepare(_client: Any, _userdata: Any, opened: socket.socket) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    # A reply and what follows it are small packets: the second would wait until the broker has acknowledged the
+    # first, 40 ms or more (Nagle's algorithm, RFC 896, beside delayed acknowledgements, RFC 1122, clause 4.2.3.2).
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _properties(packet_type: int, **values: Any) -> Any:

@@ -171,6 +171,11 @@ def test_the_size_of_a_packet_is_never_guessed_too_low(ours: Ours, tmp_path: Pat
         small.broker.drop()
 
 
+def test_a_small_packet_does_not_wait_for_what_went_before_it(ours: Ours) -> None:
+    ours.connect()
+    assert ours.broker._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # -- the end of a connection ----------------------------------------------------------------------------------
 
 
