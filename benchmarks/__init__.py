@@ -20,6 +20,9 @@ what it installs: the libraries of each Debian and the containers.
     log_volume  log_bytes_per_job    on virtual time; log_bytes_per_day_idle, idle_disk_writes_per_hour of a process
     mqtt_images mqtt_blocks_rate, fetch_memory_mqtt_mib, fetch_cancel_mqtt_s: the daemon, `image serve` and a mosquitto;
                 fetch_waste_mqtt: octets that 50 cut connections cost
+    command_latency command_latency_ms: campaign.submit to "accepted" through a mosquitto, real syncs
+    outbox_drain outbox_drain_per_s: what waited on disk for the broker, QoS 1, in order
+    fleet       fleet: 200 gateways, a process each, and one mosquitto take one campaign and bring it to its end
     simulation  sim_exchanges_per_s  the whole gateway on virtual time
     instructions start_instructions, block_instructions: counted, so that they say something of slower machines
     package     deb_size_kib         the Debian package in containers; install_to_ready_s, security_score as well, and
@@ -28,6 +31,7 @@ what it installs: the libraries of each Debian and the containers.
     many_meters many_meters_rss_mib, many_meters_step_us: a thousand meters on sixteen ports, simulated (endurance)
     seeds       simulated_seeds      everything going wrong that can, from so many numbers (endurance)
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
+    command_fuzz command_fuzz        100,000 messages beneath cmd/ that nobody means well with (endurance)
     kill9       kill9                the daemon as a process, killed at random moments (endurance)
     power_cuts  power_cut_states     what a power cut may leave of the disk, on virtual time (endurance)
     store_writes store_writes        syncs of a transfer of five minutes; its octets as store_write_bytes (endurance)

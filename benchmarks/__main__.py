@@ -25,10 +25,11 @@ from benchmarks.figure import Figure, tell  # noqa: E402
 
 _NEWEST = "newest"
 _FIGURES = (
-    "block", "dead_time", "transfer", "line", "ports", "interleave", "broadcast", "fetch", "mqtt_images", "idle",
-    "cli_start", "log_volume", "simulation", "instructions", "package",
+    "block", "dead_time", "transfer", "line", "ports", "interleave", "broadcast", "fetch", "mqtt_images",
+    "command_latency", "outbox_drain", "fleet", "idle", "cli_start", "log_volume", "simulation", "instructions",
+    "package",
 )  # fmt: skip
-_LONG = ("fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
+_LONG = ("fuzz", "command_fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
 _BY_LIBRARIES = ("block", "transfer")
 """Measured with each set of libraries."""
 _BY_ITSELF = "many_meters"

@@ -200,7 +200,7 @@ def _scene(file: Path) -> Iterator[_Scene]:
         Mosquitto(directory / "broker") as broker,
         HeadEnd(broker.port, *topics) as head_end,
         Gateway(directory, lines, mqtt=broker.url) as gateway,
-        _served(file, broker.url) as offer,
+        served(file, broker.url) as offer,
     ):
         _wait(lambda: any(one.document["online"] for one in head_end.heard(f"{_BASE}/state")))
         image = {"sha256": offer["sha256"], "size": offer["size"], "url": "mqtt:"}
@@ -209,7 +209,7 @@ def _scene(file: Path) -> Iterator[_Scene]:
 
 
 @contextmanager
-def _served(file: Path, url: str) -> Iterator[Any]:
+def served(file: Path, url: str) -> Iterator[Any]:
     """`image serve` for all; what it said first."""
     words = ["image", "serve", str(file), "--broker", url, "--gateway", "all", "--json"]
     with subprocess.Popen(

@@ -80,7 +80,7 @@ class Gateway:
         self._slower = counted.slower if counted else 1.0
         self._socket = directory / "run" / "control.sock"
         self._module = ["benchmarks.watched", str(watched)] if watched else ["gateway"]
-        self.config = _write_configuration(directory, lines, self._socket, mqtt)
+        self.config = write_configuration(directory, lines, self._socket, mqtt)
         self._log = directory / "log"
         self.start_to_ready_s = 0.0
 
@@ -190,9 +190,12 @@ class Gateway:
         return said
 
 
-def _write_configuration(directory: Path, lines: Sequence[Line], socket: Path, mqtt: str) -> Path:
+def write_configuration(
+    directory: Path, lines: Sequence[Line], socket: Path, mqtt: str, *, gateway_id: str = "gw-bench"
+) -> Path:
+    """gateway.toml and keys.toml in `directory`; the path of the former."""
     gateway: dict[str, Any] = {
-        "id": "gw-bench",
+        "id": gateway_id,
         "system_title": SYSTEM_TITLE.hex(),
         "state_dir": str(directory / "state"),
         "control_socket": str(socket),
