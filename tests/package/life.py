@@ -7,6 +7,7 @@ every_release.py calls it.
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -71,6 +72,7 @@ class _Life:
             self._safe_start,
             self._looked_at,
             self._for_people,
+            self._asked_for_help,
             self._an_update,
             self._killed,
             self._hung,
@@ -138,6 +140,15 @@ class _Life:
         for shell, script in _COMPLETE.items():
             said = self._in.run(script, check=False, timeout_s=_LIMIT_S)
             self._is(f"{shell} completes", "campaign" in said, said)
+
+    def _asked_for_help(self) -> None:
+        """One file, with the journal and a look at the state, which stays the service's."""
+        told = json.loads(self._in.run("meter-gateway support-bundle --json -o /root/support.tar.gz"))
+        self._is("support-bundle leaves nothing out", not told["left_out"], str(told["left_out"]))
+        journal = self._in.run("tar xzOf /root/support.tar.gz meter-gateway-support/journal.txt")
+        self._is("it has the journal", "nothing to do" in journal, journal)
+        others = self._in.run("find /var/lib/meter-gateway ! -user meter-gateway")
+        self._is("the state is the service's", not others, others)
 
     def _an_update(self) -> None:
         """By the package's own test, as Debian's autopkgtest runs it; its broker and bus stay for the others."""
