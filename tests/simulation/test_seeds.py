@@ -12,11 +12,11 @@ from unittest import mock
 
 import pytest
 from support.desk import memory_directory
-from support.seeds.fate import EXPECTED_VERSION, Deed, Fate, drawn
+from support.seeds.fate import EXPECTED_VERSION, ClockChange, Deed, Fate, drawn
 from support.seeds.meters import Drawn
 from support.seeds.play import Playing
 from support.seeds.run import result_of
-from support.world import SimMeter, ciphered
+from support.world import SimMeter, World, ciphered
 
 from gateway.link.session import Session
 from gateway.model import JobState, Profile, Window
@@ -26,7 +26,7 @@ from gateway.plan.order import Turn
 from gateway.simulator.clock import EPOCH
 from gateway.store.counters import Counters
 from gateway.store.telling import Telling
-from gateway.transfer import Done, procedure
+from gateway.transfer import Done, procedure, schedule
 from gateway.worker.hours import Hours
 from gateway.worker.transfer_run import TransferRun
 
@@ -49,18 +49,21 @@ def test_the_same_seed_is_the_same_run():
 # -- the witness sees what may not be -------------------------------------------------------------------------
 
 
-def quiet(meters=1, *, own_counter=True, **changes):
+def quiet(meters=1, *, own_counter=True, cancelled_at_s=None, **changes):
     """A fate in which nothing goes wrong, but for `changes`. `own_counter`: meters tell the gateway's counter."""
     order = {
         "campaign_id": "c0", "identifier": "FW", "expect_version": EXPECTED_VERSION,
         "image": {"sha256": hashlib.sha256(IMAGE).hexdigest(), "url": "http://127.0.0.1/fw.bin"},
         "targets": [f"MTR{number}" for number in range(meters)], **changes.pop("order", {}),
     }  # fmt: skip
+    deeds = [Deed(0.0, "campaign.submit", order)]
+    if cancelled_at_s is not None:
+        deeds.append(Deed(cancelled_at_s, "campaign.cancel", {"campaign_id": "c0"}))
     fields = {
         "seed": 0, "start": EPOCH, "image": IMAGE, "other_image": b"", "baud": 9600, "heads": {}, "windows": {},
         "meters": tuple(_meter(number, own_counter) for number in range(meters)), "line_faults": {},
         "broker_loses": 0.0, "broker_away": (), "power_fails_at": frozenset(), "disk_full_at": frozenset(), "clock": (),
-        "deeds": (Deed(0.0, "campaign.submit", order),), "heals_at_s": 400.0, "calm": False,
+        "deeds": tuple(deeds), "heals_at_s": 400.0, "calm": False,
     }  # fmt: skip
     return Fate(**fields | changes)
 
@@ -72,7 +75,10 @@ def _meter(number, own_counter):
         system_title=number.to_bytes(8, "big"),
     )  # fmt: skip
     keys = replace(spec.keys, initial_counter=1)
-    profile = Profile(reconnect_after_s=20, counter_object="0-0:43.1.0.255")
+    profile = Profile(
+        reconnect_after_s=20, counter_object="0-0:43.1.0.255", activation_schedule="0-0:15.0.2.255",
+        activation_timezone="UTC",
+    )  # fmt: skip
     return Drawn(
         SimMeter(spec, profile=profile, id=f"MTR{number}", keys=keys, dedicated_key=True), sturdy=True
     )
@@ -122,6 +128,10 @@ def counts_in_memory(self, meter_id, value, also=lambda _: None):
     self._counters = {**self._counters, self._sequence(meter_id): value}
 
 
+def lets_go(_goal, seen):
+    return Done(JobState.CANCELLED, "") if seen.withdrawn else None
+
+
 @contextmanager
 def always_open():
     def gate(campaign, *look, **trust):
@@ -154,6 +164,14 @@ LIES = {
         quiet(windows=NIGHT, order={"window": "night"}),
         always_open(),
         "after the cut-off"),
+    "a clock that nobody keeps right": (
+        quiet(windows=NIGHT, order={"window": "night"}, clock=(ClockChange(100.0, 0.0, trusted=False),),
+              heals_at_s=1200.0),
+        mock.patch.object(World, "_clock_is_trusted", return_value=True), "after the cut-off"),
+    "a meter's schedule that is not cleared": (
+        quiet(order={"activation": {"when": "meter", "at": "2026-01-01T02:00:00Z"}}, cancelled_at_s=300.0),
+        mock.patch.multiple(schedule, withdraw=lets_go, cleared_first=lambda _goal, _seen, step: step),
+        "its meter is armed"),
     "not approved": (
         quiet(order={"activation": {"when": "manual"}}),
         mock.patch.object(Hours, "activation_waits", return_value=""), "activated at"),

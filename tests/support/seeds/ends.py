@@ -8,7 +8,15 @@ from support.seeds.meters import Drawn
 from support.seeds.witness import Witness
 from support.world import BASE, World
 
-from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, Campaign, CampaignState, Job, JobState
+from gateway.model import (
+    TERMINAL_CAMPAIGN,
+    TERMINAL_JOB,
+    ActivateWhen,
+    Campaign,
+    CampaignState,
+    Job,
+    JobState,
+)
 from gateway.store.documents import job_document
 
 _LAST = {"done", "failed", "rejected"}
@@ -62,7 +70,8 @@ def _check_meter(fate: Fate, world: World, drawn: Drawn) -> None:
         assert right, f"{drawn.sim.id} ({drawn.story}) ended {found}, not {drawn.ends}: {job.message}"
     if drawn.sturdy:
         for campaign, job in jobs:
-            _check_sturdy(campaign, job)
+            if not (drawn.falls_ill and job.code == "T_HEALTH"):
+                _check_sturdy(campaign, job)
 
 
 def _jobs_of(world: World, meter_id: str) -> list[tuple[Campaign, Job]]:
@@ -79,6 +88,8 @@ def _check_sturdy(campaign: Campaign, job: Job) -> None:
     ordered once: where its octets are lost, or the power after the decision, it stays as it was, and is told so."""
     if campaign.state in (CampaignState.CANCELLED, CampaignState.EXPIRED):
         return
-    lost_order = job.code == "T_ACTIVATE"
+    lost_order = job.code == "T_ACTIVATE" or (
+        campaign.activate_when is ActivateWhen.METER and job.code == "W_EXPIRED"
+    )
     fine = job.state in (JobState.UPDATED, JobState.SKIPPED, JobState.CANCELLED)
     assert fine or lost_order, f"{job.campaign_id}/{job.meter_id} ended {job.state} {job.code}: {job.message}"

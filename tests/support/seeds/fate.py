@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from support.seeds.meters import Drawn, drawn_head, drawn_meter
 
 from gateway.model import Window
 from gateway.simulator import NONE, Faults, Head, Noise, Talk
+from gateway.simulator.clock import EPOCH
 
 EXPECTED_VERSION = "2.0.0"
 _STARTS = (
@@ -87,7 +88,7 @@ def drawn(seed: int) -> Fate:
     wild = frozenset() if calm else _kinds(chance)
     image, other_image = _image(chance), _image(chance)
     start = chance.choice(_STARTS)
-    meters, heads = _meters(chance, image)
+    meters, heads = _meters(chance, image, start)
     windows = _windows(chance, start) if "windows" in wild or "clock" in wild else {}
     horizon_s = chance.choice(
         [300.0, 300.0, 3600.0, 86400.0] if windows or "clock" in wild else [300.0, 900.0]
@@ -127,13 +128,19 @@ def _image(chance: random.Random) -> bytes:
 # -- the field ------------------------------------------------------------------------------------------------
 
 
-def _meters(chance: random.Random, image: bytes) -> tuple[tuple[Drawn, ...], dict[str, Head]]:
+def _meters(
+    chance: random.Random, image: bytes, start: datetime
+) -> tuple[tuple[Drawn, ...], dict[str, Head]]:
+    """Their clocks are right."""
+    clock_off_s = (start - EPOCH).total_seconds()
     meters: list[Drawn] = []
     heads: dict[str, Head] = {}
     for number in range(1, chance.choice([1, 2, 3, 4, 5, 8]) + 1):
         kind = chance.choices(["bus1", "bus2", "bus-all", "lan", "probe"], [4, 2, 2, 1, 1])[0]
         port = f"{kind}{number}" if kind in ("lan", "probe") else kind
-        meters.append(drawn_meter(chance, number, port, image))
+        meter = drawn_meter(chance, number, port, image)
+        faults = replace(meter.sim.faults, clock_off_s=meter.sim.faults.clock_off_s + clock_off_s)
+        meters.append(replace(meter, sim=replace(meter.sim, faults=faults)))
         if kind == "probe":
             heads[port] = drawn_head(chance)
     return tuple(meters), heads
@@ -240,11 +247,11 @@ def _orders(
         groups.setdefault(key, []).append(meter)
     orders = []
     for number, group in enumerate(groups.values()):
-        extras = {} if calm else _extras(chance, windows, start, len(group))
+        extras = {} if calm else _extras(chance, windows, start, group)
         orders.append(_submit(chance, f"c{number}", group, images[0], dict(group[0].order) | extras))
     for number in range(0 if calm else chance.choice([0, 0, 1, 2])):
         group = chance.sample(meters, chance.randint(1, len(meters)))
-        extras = _extras(chance, windows, start, len(group))
+        extras = _extras(chance, windows, start, group)
         orders.append(_submit(chance, f"d{number}", group, chance.choice(images), extras, late=True))
     return orders
 
@@ -270,16 +277,22 @@ def _submit(
 
 
 def _extras(
-    chance: random.Random, windows: Mapping[str, Window], start: datetime, meters: int
+    chance: random.Random, windows: Mapping[str, Window], start: datetime, group: list[Drawn]
 ) -> dict[str, Any]:
+    meters = len(group)
     extras: dict[str, Any] = {"delivery": chance.choice(["unicast", "auto"])}
     if windows and chance.random() < 0.8:
         extras["window"] = "night"
     whens = ["immediately", "immediately", "immediately", "manual", "at"] + ["window"] * (2 * bool(windows))
+    if all(meter.sim.profile.activation_schedule for meter in group):
+        whens += ["meter", "meter"]
     when = chance.choice(whens)
     if when == "at":
         at = start + timedelta(seconds=chance.choice([20.0, 600.0, 20_000.0]))
         extras["activation"] = {"when": "at", "at": _text(at)}
+    elif when == "meter":
+        at = start + timedelta(seconds=chance.choice([620, 900, 1800, 20_000]))
+        extras["activation"] = {"when": "meter", "at": _text(at)}
     elif when == "window":
         extras["activation"] = {"when": "window", "window": "dawn"}
     elif when == "manual":
@@ -294,7 +307,7 @@ def _extras(
         extras["max_failures"] = chance.choice([0, 1])
     if chance.random() < 0.3:
         extras["priority"] = chance.randint(0, 9)
-    if chance.random() < 0.1:
+    if when != "meter" and chance.random() < 0.1:
         extras["not_after"] = _text(start + timedelta(seconds=chance.choice([60.0, 400.0, 90_000.0])))
     if chance.random() < 0.1:
         extras["dry_run"] = True

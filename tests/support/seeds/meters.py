@@ -13,13 +13,18 @@ from simulation.test_quirks import ROWS
 from support.quirks import HEAD, METER, Row
 from support.world import SYSTEM_TITLE, SimMeter, ciphered
 
-from gateway.model import MeterKeys, Profile
+from gateway.model import MeterKeys, ObjectAttribute, Profile
 from gateway.simulator import NONE, Faults, Head, MeterSpec, Mishap, Then, What
 
 ROWS_FOR_ALL = [row for row in ROWS if row.image[1 : 1 + len(HEAD)] == HEAD]
 """A row with an image of its own cannot stand beside others."""
 NAME_OBJECT = "0-0:42.0.0.255"
-QUICK: Mapping[str, Any] = {"reconnect_after_s": 20.0, "activate_timeout_s": 300.0}
+QUICK: Mapping[str, Any] = {
+    "reconnect_after_s": 20.0, "activate_timeout_s": 300.0,
+    "activation_schedule": "0-0:15.0.2.255", "activation_timezone": "UTC",
+}  # fmt: skip
+"""The meters of it may be told to activate by themselves."""
+RELAY = ObjectAttribute(1, "0-0:96.3.10.255", 2, "0-0:96.3.10.255:2")
 BROADCAST: Mapping[str, Any] = {
     **QUICK,
     "after_initiate_s": 1.0,
@@ -41,6 +46,8 @@ class Drawn:
     sturdy: bool = False
     """Honest and without faults of its own: whatever its line does, it is updated in the end."""
     story: str = "honest"
+    falls_ill: bool = False
+    """Its health checks differ after the update, which counts as a failure."""
 
 
 def drawn_meter(chance: random.Random, number: int, port: str, image: bytes) -> Drawn:
@@ -113,7 +120,21 @@ def _honest(chance: random.Random) -> Drawn:
             transfer_lost_by_reboot=forgets, exchanged={NAME_OBJECT: "SIM9999999999999"},
         )  # fmt: skip
     sim = SimMeter(spec, faults, Profile(**QUICK), dedicated_key=secret and chance.random() < 0.3)
-    return Drawn(sim, ends="updated" if faults is NONE else "", sturdy=faults is NONE)
+    plain = Drawn(sim, ends="updated" if faults is NONE else "", sturdy=faults is NONE)
+    return _with_health(chance, plain) if chance.random() < 0.3 else plain
+
+
+def _with_health(chance: random.Random, plain: Drawn) -> Drawn:
+    """A meter whose relay is looked at before and after; one in three is not what it was."""
+    changes, counts = chance.random() < 0.3, chance.random() < 0.5
+    after = ((RELAY.object, "disconnected"),) if changes else ()
+    spec = replace(plain.sim.spec, texts=((RELAY.object, "connected"),), new_texts=after)
+    profile = replace(plain.sim.profile, health_checks=(RELAY,), health_failure=counts)
+    fails = changes and counts
+    return replace(
+        plain, sim=replace(plain.sim, spec=spec, profile=profile), story="looked at before and after",
+        ends="T_HEALTH" if fails and plain.ends else plain.ends, falls_ill=fails,
+    )  # fmt: skip
 
 
 def _mishap(chance: random.Random) -> Mishap:

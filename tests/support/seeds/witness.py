@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from support.seeds.fate import Fate
@@ -36,6 +36,7 @@ from gateway.simulator import VirtualMeter, What
 from gateway.simulator.objects import LOGICAL_DEVICE_NAME
 from gateway.states import CAMPAIGN_GOES_TO, JOB_GOES_TO
 from gateway.transfer import BlockSet
+from gateway.transfer.schedule import LEAD_S
 
 STALE_S = 6.0
 """So long after the gateway's clock was set an answer may stand that was given before (`worker.hours.LOOK_AGAIN_S`)."""
@@ -237,7 +238,18 @@ class Witness:
             self._expect(has.verifies >= had.verifies, f"{name}: verifies fell")
         if has.verifies > (had.verifies if had and not begins else 0) and after.state is JobState.VERIFYING:
             self._decides(name, What.VERIFY, after, seen)
-        if activates:
+        arms = has.scheduled_at is not None and (had is None or had.scheduled_at != has.scheduled_at)
+        if arms:
+            self._expect(has.verifies > 0, f"{name}: is armed, and was not verified")
+            self._expect(
+                has.scheduled_at == self.campaigns[after.campaign_id].activate_at,
+                f"{name} is armed for {has.scheduled_at}",
+            )
+            self._decides(name, What.SCHEDULED, after, seen)
+        if activates and has.scheduled_at is not None:
+            early = has.scheduled_at - self._world.gateway_now > timedelta(seconds=LEAD_S + 1)
+            self._expect(not early, f"{name} is left to its meter long before {has.scheduled_at}")
+        elif activates:
             self._expect(after.state is JobState.ACTIVATING, f"{name} activates in state {after.state}")
             self._expect(has.verifies > 0, f"{name}: is activated, and was not verified")
             self._decides(name, What.ACTIVATE, after, seen)
@@ -262,6 +274,8 @@ class Witness:
         self._expect(
             not over or not self._trusts, f"{name}: {what} at {now}, the order ended {campaign.not_after}"
         )
+        if what is What.SCHEDULED:
+            self._expect(self._trusts, f"{name}: armed by a clock that nobody trusts")
         if what is What.ACTIVATE:
             needed_s = seen.drawn.sim.profile.reconnect_after_s + ACTIVATION_MARGIN_S
             self._expect(self._may_activate(campaign, now, needed_s), f"{name}: activated at {now}")
@@ -327,6 +341,9 @@ class Witness:
                 self._expect(not decided, f"{name} was activated, and is cancelled")
             case _:
                 pass
+        if after.code is not Code.T_UNKNOWN:
+            true = self._fate.start + timedelta(seconds=self._world.acting_s)
+            self._expect(not _armed_after(meter, true), f"{name} has ended, and its meter is armed")
         self._count_failures(campaign)
 
     def _count_failures(self, campaign: Campaign) -> None:
@@ -352,12 +369,25 @@ class Witness:
                 seen.to_all = bool(number)
             case What.BLOCK:
                 self._hears_block(meter_id, at_s, number, seen)
+            case What.SCHEDULED if number:
+                armed = seen.record is not None and seen.record.scheduled_at is not None
+                self._expect(armed, f"{meter_id} is armed, and nothing of that is durable")
+            case What.ACTIVATE if self._by_itself(at_s, seen):
+                assert seen.record is not None
+                self._is_activated(meter_id, number, seen, seen.record)
             case What.INITIATE | What.VERIFY | What.ACTIVATE:
                 self._hears_order(meter_id, at_s, what, number, seen)
             case What.SECURITY if seen.honest:
                 self._complain(f"{meter_id} refused a message of ours, with counter {number}")
             case _:
                 pass
+
+    def _by_itself(self, at_s: float, seen: _Seen) -> bool:
+        """It is the time that the meter was given, by its own clock, which is right, and the job waits for that."""
+        if seen.record is None or seen.record.scheduled_at is None or seen.job is None:
+            return False
+        true = self._fate.start + timedelta(seconds=at_s)
+        return true == seen.record.scheduled_at and _open(seen.job)
 
     def _hears_order(self, meter_id: str, at_s: float, what: What, number: int, seen: _Seen) -> None:
         allowed, seen.may[what] = seen.may[what], False
@@ -445,6 +475,11 @@ class Witness:
             case _:
                 pass
         return not name or (self._trusts and open_until(self._world.windows[name], now, but_s=needed_s))
+
+
+def _armed_after(meter: VirtualMeter, moment: datetime) -> bool:
+    walls = [execution.wall for execution in meter.schedule.executions]
+    return any(wall is not None and wall.replace(tzinfo=UTC) > moment for wall in walls)
 
 
 def _open(job: Job) -> bool:
