@@ -2,8 +2,8 @@
 
 Off unless `[page]` names an address. It answers from the documents of the verbs that `meter-gateway status` asks
 (`looks`), and reckons nothing itself. Files: `page` (the actor, and what stands at which path), `server` (bounded HTTP
-over sockets), `http` (PURE: one request, one answer), `looks`, `view` with `cells` (HTML), `markup` (text that cannot
-but be escaped), `metrics` (Prometheus), `static/`.
+over sockets), `http` (PURE: one request, one answer), `looks`, `view` with `campaigns`, `meters` and `cells` (HTML),
+`markup` (text that cannot but be escaped), `metrics` (Prometheus), `static/`.
 """
 
 from gateway.page.page import StatusPage

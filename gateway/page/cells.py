@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway.model import CampaignState, JobState
@@ -39,6 +40,10 @@ _MOODS = {
     CampaignState.CANCELLED: Mood.QUIET,
 }
 """Of states of jobs and campaigns; all others are work."""
+
+
+ATTENTION = (Mood.BAD, Mood.WORK, Mood.WAIT, Mood.GOOD, Mood.QUIET)
+"""What is shown first."""
 
 
 def state_mood(state: str) -> Mood:
@@ -116,3 +121,13 @@ def commands(text: str) -> Html:
 def lines(*parts: object) -> Html:
     """Each that there is on a line of its own."""
     return joined(*(el("div", part) for part in parts if part))
+
+
+def advice(document: Mapping[str, Any]) -> Html:
+    """What somebody can do about it; nothing where there is nothing to say."""
+    return el("span", commands(document["advice"]), class_="advice") if document["advice"] else Html("")
+
+
+def more(number: int, what: str) -> Html:
+    """That so many are left out; nothing where none is."""
+    return el("p", f"And {number} more {what}.", class_="quiet") if number > 0 else Html("")

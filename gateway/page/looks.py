@@ -22,7 +22,8 @@ _REST = 20
 OPEN_SHOWN = 10
 """Campaigns that are shown with their meters."""
 
-_ENDED = {state.value for state in TERMINAL_CAMPAIGN}
+ENDED = frozenset(state.value for state in TERMINAL_CAMPAIGN)
+"""States of campaigns, as documents have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Looks:
 
     def _look(self, now_s: float) -> Look:
         campaigns = self._ask("campaign.list", {})["campaigns"]
-        going_on = [one["campaign_id"] for one in campaigns if one["state"] not in _ENDED]
+        going_on = [one["campaign_id"] for one in campaigns if one["state"] not in ENDED]
         shown = [self._ask("campaign.get", {"campaign_id": name}) for name in going_on[:OPEN_SHOWN]]
         windows = self._ask("window.list", {})
         return Look(

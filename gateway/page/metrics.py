@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.model import TERMINAL_CAMPAIGN, AlarmKind, CampaignState, JobState
-from gateway.page.looks import Look
+from gateway.model import AlarmKind, CampaignState, JobState
+from gateway.page.looks import ENDED, Look
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "meter_gateway_"
@@ -34,7 +34,6 @@ _OF_PORTS = {
 }
 """Figures of `port.list` that are counts since the process began."""
 _OF_PORTS_ALONE = (AlarmKind.PORT_LOST, AlarmKind.PORT_SHARED)
-_ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def _campaigns(look: Look) -> Iterator[Family]:
     )
     jobs: Counter[str] = Counter()
     for one in look.campaigns:
-        if one["state"] not in _ENDED:
+        if one["state"] not in ENDED:
             jobs.update(one["counts"])
     yield Family(
         "jobs",
