@@ -10,12 +10,7 @@ from signal import SIGHUP
 
 from support.orders import ask, jobs, order
 from support.patience import PATIENCE_S, eventually
-from support.running import RunningGateway
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+from support.running import RunningGateway, free_port
 
 
 def visit(port: int, path: str = "/") -> str:

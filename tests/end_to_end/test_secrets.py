@@ -2,8 +2,8 @@
 
 The real daemon, verbose, with a broker and four meters: keys that are right and wrong, a password that is right and
 wrong. The line is watched meanwhile, deciphered and not. Then everything that left the process is searched for them in
-every form in which one would slip out: log, messages, replies, the command line's output, the state on disk, the
-broker's own files, the process as others see it.
+every form in which one would slip out: log, messages, replies, the command line's output, the status page, the state on
+disk, the broker's own files, the process as others see it.
 They stand in keys.toml and nowhere else.
 """
 
@@ -13,6 +13,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from support.broker import Mosquitto
 from support.head_end import HeadEnd
 from support.http_server import ImageServer
 from support.patience import PATIENCE_S, eventually
-from support.running import NEW, RunningGateway
+from support.running import NEW, RunningGateway, free_port
 
 from gateway.cli import main
 from gateway.model import Authentication, MeterKeys, Security
@@ -122,10 +123,12 @@ def gateway(tmp_path, broker):
     password_file.write_bytes(BROKER_PASSWORD)
     password_file.chmod(0o600)
     mqtt = {"url": broker.url, "username": "gw-001", "password_file": str(password_file)}
-    sections = {"gateway": {"id": "gw-001"}, "mqtt": mqtt}
+    page = {"listen": f"127.0.0.1:{free_port()}"}
+    sections = {"gateway": {"id": "gw-001"}, "mqtt": mqtt, "page": page}
     verbose = "import sys; sys.argv.append('--verbose')"
     running = RunningGateway(directory, meters=4, sections=sections, changes=METERS, before=verbose)
     (directory / "keys.toml").write_text(KEYS)
+    running.page = f"http://{page['listen']}/"
     try:
         yield running
     finally:
@@ -233,6 +236,9 @@ def test_no_secret_is_anywhere_but_in_its_own_file(tmp_path, gateway, broker, ca
                 said.add(where, watcher.end())
         for line in COMMAND_LINES:
             type_in(line)
+        for path in ("", "live.json", "metrics"):
+            with urllib.request.urlopen(gateway.page + path, timeout=PATIENCE_S) as page:
+                said.add("page", page.read())
         process = Path(f"/proc/{gateway.process.pid}")
         said.add("process", *((process / name).read_bytes() for name in ("cmdline", "environ", "status")))
         # A configuration with mistakes in the secrets themselves, at check and at reload.
@@ -257,6 +263,7 @@ def test_no_secret_is_anywhere_but_in_its_own_file(tmp_path, gateway, broker, ca
     assert b"left alone since" in said.texts["heard"]
     assert b"LEFT ALONE" in said.texts["status"]
     assert b"keys.toml" in said.texts["check"]
+    assert b"left alone" in said.texts["page"] and b"meters_parked 2" in said.texts["page"]
     for where in watchers:
         assert b"password (not shown)" in said.texts[where]
         assert b"glo-action-request" in said.texts[where]

@@ -5,7 +5,6 @@ Pictures of it are left in build/page.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from support.browser import Browser
 from support.orders import order
 from support.patience import eventually
-from support.running import NEW, OLD, RunningGateway
+from support.running import NEW, OLD, RunningGateway, free_port
 
 from gateway.simulator import What
 
@@ -61,8 +60,7 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[object]:
     running: list[RunningGateway] = []
 
     def open_(**options: object) -> RunningGateway:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = free_port()
         sections = {
             "page": {"listen": f"127.0.0.1:{port}"},
             "gateway": {"timezone": "Europe/Helsinki"},

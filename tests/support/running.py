@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -135,3 +136,9 @@ class RunningGateway:
         for name, values in more.items():
             sections[name] = {**sections.get(name, {}), **values}
         return sections
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
