@@ -43,9 +43,27 @@ class Scrubber:
 
 
 def secrets_in(text: str) -> set[str]:
-    """What may be a secret in keys.toml, right or wrong as it may be: every text in it, and what it says in hex."""
-    found = {inner for pair in re.findall(r'"([^"\n]*)"|\'([^\'\n]*)\'', text) for inner in pair if inner}
+    """What may be a secret in keys.toml, whether or not it is TOML: every text that something is set to."""
+    try:
+        found = set(_texts(tomllib.loads(text)))
+    except tomllib.TOMLDecodeError:
+        found = {inner for pair in _SET_TO.findall(text) for inner in pair if inner}
     return found | {one.removeprefix("hex:") for one in found}
+
+
+_SET_TO = re.compile(r"""=\s*(?:"+([^"\n]*)"|'+([^'\n]*)')""")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for inner in value.values():
+                yield from _texts(inner)
+        case list():
+            for inner in value:
+                yield from _texts(inner)
 
 
 def configuration(text: str) -> Document:

@@ -10,7 +10,7 @@ from support.certificates import Authority
 from support.running import RunningGateway
 
 from gateway.cli import main
-from gateway.cli.redaction import HIDDEN, Scrubber, configuration
+from gateway.cli.redaction import HIDDEN, Scrubber, configuration, secrets_in
 
 ENCRYPTION, AUTHENTICATION = "00112233445566778899AABBCCDDEEFF", "F0E1D2C3B4A5968778695A4B3C2D1E0F"
 SECRETS = {
@@ -212,6 +212,9 @@ def test_a_scrubbed_text_is_a_text_still():
     scrub = Scrubber(["s3cret", "abc"])
     assert scrub('{"url": "https://u:p@h/x?q=1", "n": "S3CRET"}') == '{"url": "https://h/x", "n": "(hidden)"}'
     assert scrub("abc") == "abc"
+    quoted = '[meters."MTR0001"]\npassword = "hex:31323334"\nencryption_key = \'00FF\'\n'
+    for keys in (quoted, quoted + "[broken"):
+        assert secrets_in(keys) == {"hex:31323334", "31323334", "00FF"}
     assert configuration("zzz = 1\n[mqtt]\nurl = {password = 1}\n") == {
         "zzz": HIDDEN,
         "mqtt": {"url": HIDDEN},
