@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import click
@@ -18,7 +18,6 @@ from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import Coloured, counts, duration, folded, say_json, table, terminal_size
 from gateway.words import (
     decided_by,
-    expected_end,
     moment,
     share_done,
     state_of,
@@ -56,12 +55,14 @@ def status(desk: Desk) -> None:
         })  # fmt: skip
         return
     info, meters = looks["info.get"], looks["meter.list"]["meters"]
+    # The gateway's own time: it may be far away.
+    now = datetime.fromisoformat(looks["ping"]["ts"])
     sections = [
-        _facts(info, looks["ping"]["ts"], meters, looks["campaign.list"]["campaigns"]),
-        _alarms(info["now"]["alarms"]),
+        _facts(info, now, meters, looks["campaign.list"]["campaigns"]),
+        _alarms(info["now"]["alarms"], now),
         _parked(meters),
-        _campaigns(open_ones, shares),
-        _ports(looks["port.list"]["ports"]),
+        _campaigns(open_ones, shares, now),
+        _ports(looks["port.list"]["ports"], now),
         _windows(looks["window.list"]),
     ]
     size = terminal_size()
@@ -81,71 +82,83 @@ def _shares(client: GatewayClient, campaigns: Sequence[Document]) -> dict[str, f
 
 @dataclass(slots=True)
 class _Section:
-    """A heading, and items of a line or more each; `rest` is the command that shows those that had no room."""
+    """Items of a line or more each, perhaps beneath a heading. Of those with a name, such as "ports", some may be left
+    out; `rest` is the command that shows them."""
 
     items: list[list[str]]
     head: str = ""
+    name: str = ""
     rest: str = ""
     left_out: int = 0
 
     def lines(self) -> Iterator[str]:
-        if self.head:
+        if self.head and self.items:
             yield self.head
         for item in self.items:
             yield from item
         if self.left_out:
-            yield f"and {self.left_out} more: meter-gateway {self.rest}"
+            others = f"and {self.left_out} more:" if self.items else f"{self.name}: {self.left_out}, see"
+            yield f"{others} meter-gateway {self.rest}"
 
-    def leave_out_one(self) -> None:
-        self.items.pop()
-        self.left_out += 1
+    def leave_out(self, number: int) -> None:
+        del self.items[len(self.items) - number :]
+        self.left_out += number
 
 
 def _screen(sections: Sequence[_Section], room: int | None) -> list[str]:
-    """The lines of all sections. With `room` for so many: first the longest list gives way, then the space between."""
+    """The lines of all sections. With `room` for so many the space between gives way, then the longest lists, and at
+    last whole sections, from the end."""
     between = [""]
-    for least, blank in ((2, [""]), (2, []), (1, [])):
-        if room is None or _length(sections, between) <= room:
-            break
-        between = blank
-        while _length(sections, between) > room:
-            longest = max(sections, key=lambda one: len(one.items) if one.rest else 0)
-            if not longest.rest or len(longest.items) <= least:
-                break
-            longest.leave_out_one()
+    if room is not None and _length(sections, between) > room:
+        between = []
+        while _length(sections, between) > room and (longest := _longest(sections)):
+            # The count takes a line as well: to leave out one alone gains nothing.
+            longest.leave_out(1 if longest.left_out else 2)
+        for section in reversed(sections):
+            if section.name and _length(sections, between) > room:
+                section.leave_out(len(section.items))
     lines: list[str] = []
     for section in sections:
         lines += [*(between if lines else []), *section.lines()]
     return lines
 
 
+def _longest(sections: Sequence[_Section]) -> _Section | None:
+    """The list that can best do without an item; two stay."""
+    lists = [one for one in sections if one.name and len(one.items) >= (3 if one.left_out else 4)]
+    return max(lists, key=lambda one: len(one.items), default=None)
+
+
 def _length(sections: Sequence[_Section], between: Sequence[str]) -> int:
     return sum(len(list(one.lines())) for one in sections) + len(between) * (len(sections) - 1)
 
 
-def _listed(rows: Sequence[Sequence[object]], head: Sequence[str], rest: str) -> _Section:
+def _listed(rows: Sequence[Sequence[object]], head: Sequence[str], name: str, rest: str) -> _Section:
     """A table of which each row is one line on a terminal."""
     first, *others = table(rows, head=head, one_line=True).split("\n")
-    return _Section([[line] for line in others], first, rest)
+    return _Section([[line] for line in others], first, name, rest)
 
 
 # -- what needs hands -----------------------------------------------------------------------------------------
 
 
-def _facts(info: Document, time: str, meters: Sequence[Document], campaigns: Sequence[Document]) -> _Section:
-    now = info["now"]
-    needs = _needs_hands(now["alarms"], meters, campaigns)
+def _facts(
+    info: Document, now: datetime, meters: Sequence[Document], campaigns: Sequence[Document]
+) -> _Section:
+    latest = info["now"]
+    needs = _needs_hands(latest["alarms"], meters, campaigns)
     states = Counter("left alone" if one["parked"] else one["state"] or "idle" for one in meters)
+    over = Counter(one["state"] for one in campaigns if one["finished_at"])
     rows = [
         ("gateway", f"{info['gateway'] or '(no id)'}, version {info['version']}"),
         ("needs you", Coloured(needs, _HANDS) if needs else Coloured("no alarms, nothing to decide", _GOOD)),
-        ("broker", _broker(now["uplink"], configured=info["limits"]["outbox_bytes"] is not None)),
-        ("clock", _clock(now["clock"], time)),
+        ("broker", _broker(latest["uplink"], now, configured=info["limits"]["outbox_bytes"] is not None)),
+        ("clock", _clock(latest["clock"], now)),
         *([("firmware", info["firmware"]["note"])] if info["firmware"]["note"] else []),
         ("meters", f"{len(meters)}: {counts(states)}" if meters else "none"),
-        ("campaigns", counts(Counter(one["state"] for one in campaigns))),
+        *([("ended", f"campaigns: {counts(over)}")] if over else []),
     ]
-    return _Section([[line] for line in table(rows).split("\n")])
+    return _Section([[line] for line in table(rows, one_line=True).split("\n")])
 
 
 def _needs_hands(alarms: Document, meters: Sequence[Document], campaigns: Sequence[Document]) -> str:
@@ -160,39 +173,41 @@ def _needs_hands(alarms: Document, meters: Sequence[Document], campaigns: Sequen
     )
 
 
-def _broker(uplink: Document | None, *, configured: bool) -> object:
+def _broker(uplink: Document | None, now: datetime, *, configured: bool) -> object:
     if not configured:
         return "none is configured"
     if uplink is None:
         return Coloured("not tried yet", _SOON)
-    since = f"for {_ago(uplink['since'])}, since {moment(uplink['since'])}" if uplink["since"] else ""
     if uplink["online"]:
-        return Coloured(f"connected {since}", _GOOD)
-    return Coloured(f"not connected {since}: {uplink['reason'] or 'never reached'}", _HANDS)
+        return Coloured(f"connected for {_ago(uplink['since'], now)}, since {moment(uplink['since'])}", _GOOD)
+    return Coloured(
+        f"not connected for {_ago(uplink['since'], now)}: {uplink['reason'] or 'never reached'}", _HANDS
+    )
 
 
-def _ago(since: str) -> str:
-    return duration((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+def _ago(since: str, now: datetime) -> str:
+    return duration((now - datetime.fromisoformat(since)).total_seconds())
 
 
-def _clock(clock: Document | None, time: str) -> object:
+def _clock(clock: Document | None, now: datetime) -> object:
     if clock is None:
         return "?"
-    local = datetime.fromisoformat(time).astimezone(
-        ZoneInfo(clock["timezone"]) if clock["timezone"] else None
-    )
+    local = now.astimezone(ZoneInfo(clock["timezone"]) if clock["timezone"] else None)
     words = f"{clock['state']}, {local.isoformat(sep=' ', timespec='seconds')} {clock['timezone']}".rstrip()
     return Coloured(words, {"synced": _GOOD, "unchecked": _SOON}.get(clock["state"], _HANDS))
 
 
-def _alarms(alarms: Document) -> _Section:
-    """Each with what to do about it."""
+def _alarms(alarms: Document, now: datetime) -> _Section:
+    """Each with what to do about it, which is said once."""
     items = []
+    advised: set[str] = set()
     for name, alarm in alarms.items():
-        since = f", since {moment(alarm['since'])}" if alarm.get("since") else ""
-        words = folded(f"{name}: {alarm['message']}{since}")
-        items.append([click.style(line, fg=_HANDS) for line in words] + folded(alarm.get("advice", ""), "  "))
-    return _Section(items, "ALARMS", "status --json")
+        since = f", for {_ago(alarm['since'], now)}" if alarm.get("since") else ""
+        words = folded(f"ALARM {name}: {alarm['message']}{since}")
+        advice = "" if (said := alarm.get("advice", "")) in advised else said
+        advised.add(advice)
+        items.append([click.style(line, fg=_HANDS) for line in words] + folded(advice, "  "))
+    return _Section(items, name="alarms", rest="status --json")
 
 
 def _parked(meters: Sequence[Document]) -> _Section:
@@ -204,7 +219,7 @@ def _parked(meters: Sequence[Document]) -> _Section:
         (Coloured(name, _HANDS), why["since"][:19] + "Z", f"{why['code']}: {why['message']}")
         for name, why in parked
     ]
-    section = _listed(rows, ("LEFT ALONE", "SINCE", ""), "meters")
+    section = _listed(rows, ("LEFT ALONE", "SINCE", ""), "meters left alone", "meters")
     advice = dict.fromkeys(why["advice"] for _, why in parked)
     section.items[0] += [line for text in advice for line in folded(text, "  ")]
     return section
@@ -213,16 +228,16 @@ def _parked(meters: Sequence[Document]) -> _Section:
 # -- what goes on ---------------------------------------------------------------------------------------------
 
 
-def _campaigns(campaigns: Sequence[Document], shares: dict[str, float]) -> _Section:
+def _campaigns(campaigns: Sequence[Document], shares: dict[str, float], now: datetime) -> _Section:
     """Those that want a decision first."""
     if not campaigns:
         return _Section([])
     ordered = sorted(campaigns, key=lambda one: not decided_by(one))
     rows = [
-        (one["campaign_id"], _state(one), _share(one, shares), counts(one["counts"]), _why(one))
+        (one["campaign_id"], _state(one), _share(one, shares), counts(one["counts"]), _why(one, now))
         for one in ordered
     ]
-    return _listed(rows, ("CAMPAIGN", "STATE", "DONE", "METERS", ""), "campaign ls")
+    return _listed(rows, ("CAMPAIGN", "STATE", "DONE", "METERS", ""), "open campaigns", "campaign ls")
 
 
 def _state(one: Document) -> object:
@@ -233,33 +248,39 @@ def _state(one: Document) -> object:
 
 
 def _share(one: Document, shares: dict[str, float]) -> str:
-    return f"{shares[one['campaign_id']]:.0%}" if one["campaign_id"] in shares else ""
+    return f"{int(100 * shares[one['campaign_id']])} %" if one["campaign_id"] in shares else ""
 
 
-def _why(one: Document) -> str:
-    """Why it waits, and until when; of one that is at work when it ends."""
-    end = expected_end(one)
-    return ", ".join(filter(None, (waits_for(one), end and f"ends about {end}")))
+def _why(one: Document, now: datetime) -> str:
+    """Why it waits, and until when; of one that is at work, how long it still takes."""
+    left_s = (datetime.fromisoformat(one["eta"]) - now).total_seconds() if one["eta"] else 0.0
+    rest = f"{duration(left_s)} to go" if one["eta"] else ""
+    return ", ".join(filter(None, (waits_for(one), rest, "later than it may" if one["late"] else "")))
 
 
-def _ports(ports: Sequence[Document]) -> _Section:
+def _ports(ports: Sequence[Document], now: datetime) -> _Section:
     """Those that cannot be used first."""
     if not ports:
         return _Section([])
     ordered = sorted(ports, key=lambda port: not (port["alarms"] or port["held"]))
-    return _listed([_port(port) for port in ordered], ("PORT", "HEALTH", "METERS", "BUSY", "WHERE"), "ports")
+    return _listed(
+        [_port(port, now) for port in ordered],
+        ("PORT", "HEALTH", "METERS", "BUSY", "WHERE"),
+        "ports",
+        "ports",
+    )
 
 
-def _port(port: Document) -> tuple[object, ...]:
+def _port(port: Document, now: datetime) -> tuple[object, ...]:
     line = (
         f"{port['device']} {port['baud']} baud" if port["device"] else f"{port['address']} {port['framing']}"
     )
     figures = port.get("figures")
-    busy = f"{figures['utilisation_minute']:.0%}" if figures else ""
-    return port["port"], _health(port, figures), port["meters"], busy, line
+    busy = f"{100 * figures['utilisation_minute']:.0f} %" if figures else ""
+    return port["port"], _health(port, figures, now), port["meters"], busy, line
 
 
-def _health(port: Document, figures: Document | None) -> Coloured:
+def _health(port: Document, figures: Document | None, now: datetime) -> Coloured:
     """Why the line cannot be used now, and what went wrong on it since the gateway began, in a row."""
     wrong = [f"{figures[kind]} {kind}" for kind in _COUNTED if figures and figures[kind]]
     if port["alarms"]:
@@ -268,7 +289,7 @@ def _health(port: Document, figures: Document | None) -> Coloured:
         return Coloured(", ".join([f"lent until {moment(port['held']['until'])}", *wrong]), _SOON)
     if figures and figures["timeouts"] and not figures["last_heard"]:
         return Coloured(", ".join(["nobody answers", *wrong]), _HANDS)
-    heard = f", heard {_ago(figures['last_heard'])} ago" if figures and figures["last_heard"] else ""
+    heard = f", heard {_ago(figures['last_heard'], now)} ago" if figures and figures["last_heard"] else ""
     return Coloured(", ".join([f"good{heard}", *wrong]), _SOON if wrong else _GOOD)
 
 
@@ -279,4 +300,4 @@ def _windows(listed: Document) -> _Section:
     trusted = listed["clock_trusted"]
     ordered = sorted(listed["windows"], key=lambda one: (not one["open"], one["opens_at"] or "~"))
     rows = [(one["window"], window_next(one, clock_trusted=trusted), window_hours(one)) for one in ordered]
-    return _listed(rows, ("WINDOW", "NEXT", "HOURS"), "window ls")
+    return _listed(rows, ("WINDOW", "NEXT", "HOURS"), "windows", "window ls")

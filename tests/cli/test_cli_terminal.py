@@ -179,6 +179,66 @@ def test_status_without_colours_where_they_are_not_wanted(on_terminal, env):
     assert b"\x1b" not in shown.raw
 
 
+def bad_night(directory, *, lost: int) -> RunningGateway:
+    """20 meters, of which one has another key than the gateway; `lost` lines without a device; a broker that is away;
+    a window; and an order for all of them."""
+    sections = {
+        "gateway": {"id": "gw-001"},
+        "windows.night": {"start": "22:00", "duration": "5h"},
+        "mqtt": {"url": "mqtt://127.0.0.1:1"},
+    }
+    running = RunningGateway(directory, meters=20, baud=9600, sections=sections)
+    ports = (
+        f'\n[[ports]]\nname = "cellar-{number}"\nkind = "rs485"\ndevice = "/dev/serial/by-id/usb-FTDI_{number:04d}"\n'
+        for number in range(lost)
+    )
+    running.config.write_text(running.config.read_text() + "".join(ports))
+    keys = directory / "keys.toml"
+    keys.write_text(keys.read_text().replace(running.meters[4].spec.keys.encryption_key.hex(), "00" * 16))
+    return running
+
+
+@pytest.mark.parametrize("lost", [1, 9])
+def test_status_of_a_bad_night_fits_its_screen_and_says_what_to_do(tmp_path, lost):
+    running = bad_night(tmp_path, lost=lost)
+    here = ("--config", str(running.config))
+    file = tmp_path / "FW.bin"
+    file.write_bytes(os.urandom(200_000))
+    try:
+        running.start()
+        assert main(["probe", "MTR0005", *here]) == 1
+        order = ("--id", "fw", "--sha256", added(file, *here), "--identifier", "FW", "--all")
+        assert main(["campaign", "submit", *order, *here]) == 0
+        command = [sys.executable, "-m", "gateway", "status", "--json", *here]
+        eventually(
+            lambda: (
+                subprocess.run(command, capture_output=True, check=True).stdout.count(b"port-lost.") >= lost
+            )
+        )
+        with Terminal("status", *here) as shown:
+            assert shown.status() == 0
+            lines = [line for line in shown.everything() if line]
+            assert "red" in shown.colours()
+        piped = subprocess.run(command[:-3] + list(here), capture_output=True, text=True, check=True).stdout
+    finally:
+        running.close()
+    text = "\n".join(lines)
+    assert len(lines) <= 23
+    assert max(map(width, lines)) <= 80
+    assert lines[1].startswith(f"needs you  {lost} alarm")
+    assert "1 meter left alone" in lines[1]
+    assert "not connected for" in text
+    assert "ALARM port-lost.cellar-" in text
+    assert text.count("Check the adapter and its cable") == 1
+    assert "Correct the meter's keys, password or counter." in text
+    assert "fw  " in text
+    told = sum(line.startswith("ALARM") for line in lines)
+    assert told == lost or f"and {lost - told} more: meter-gateway status --json" in lines
+    assert all(f"ALARM port-lost.cellar-{number}:" in piped for number in range(lost)), (
+        "a pipe is told everything"
+    )
+
+
 @pytest.mark.parametrize(("columns", "lines"), [(40, 12), (60, 24), (200, 50)])
 def test_tables_are_never_wider_than_the_terminal(on_terminal, columns, lines):
     for words in (
