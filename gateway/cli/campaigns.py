@@ -145,6 +145,10 @@ def submit(
         "targets": named[0],
         **given({"identifier": identifier, **order}),
     }
+    if desk.is_fleet:
+        from gateway.cli import fleet
+
+        return fleet.submit(desk, args, watching=watching)
     with desk.connect() as client:
         reply = client.ask("campaign.submit", args)
     if watching:
@@ -175,11 +179,16 @@ def ls(desk: Desk) -> None:
 @click.argument("campaign_id", shell_complete=CAMPAIGNS)
 @shared_options
 @click.pass_obj
-def show(desk: Desk, campaign_id: str) -> None:
-    """One campaign and each of its meters."""
+def show(desk: Desk, campaign_id: str) -> int | None:
+    """One campaign and each of its meters; of several gateways, its report."""
+    if desk.is_fleet:
+        from gateway.cli import fleet_watch
+
+        return fleet_watch.report_of_all(desk, campaign_id)
     with desk.connect() as client:
         reply = client.ask("campaign.get", {"campaign_id": campaign_id})
     _report(desk, reply, _campaign_text(reply["data"]["campaign"], reply["data"]["jobs"]))
+    return None
 
 
 def _campaign_text(one: Document, jobs: list[Document]) -> str:
@@ -247,6 +256,10 @@ def _job_row(job: Document) -> tuple[str, ...]:
 @click.pass_obj
 def watch(desk: Desk, campaign_id: str) -> int:
     """Show a campaign until it has ended; Ctrl-C only stops the watching."""
+    if desk.is_fleet:
+        from gateway.cli import fleet_watch
+
+        return fleet_watch.watch_all(desk, campaign_id)
     return watch_campaign(desk, campaign_id)
 
 
@@ -257,10 +270,15 @@ def _ordering(name: str, what: str, become: Callable[[Document], str]) -> None:
     @click.argument("campaign_id", shell_complete=CAMPAIGNS)
     @shared_options
     @click.pass_obj
-    def order(desk: Desk, campaign_id: str) -> None:
+    def order(desk: Desk, campaign_id: str) -> int | None:
+        if desk.is_fleet:
+            from gateway.cli import fleet
+
+            return fleet.decide(desk, f"campaign.{name}", campaign_id)
         with desk.connect() as client:
             reply = client.ask(f"campaign.{name}", {"campaign_id": campaign_id})
         _report(desk, reply, f"campaign {safe(campaign_id)}: {become(reply['data'])}")
+        return None
 
 
 _ordering("pause", "Stop at a block boundary, until it is resumed.", state_of)

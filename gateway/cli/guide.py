@@ -29,7 +29,7 @@ ARGUMENTS = {
 EXAMPLES = {
     "run": ("meter-gateway run", "meter-gateway run --verbose --config sim/gateway.toml"),
     "check": ("meter-gateway check", "meter-gateway check --config sim/gateway.toml --json"),
-    "status": ("meter-gateway status", "meter-gateway status --json"),
+    "status": ("meter-gateway status", "meter-gateway status --gateway gw-001"),
     "meters": ("meter-gateway meters", "meter-gateway meters --json"),
     "read": (
         "meter-gateway read MTR0001",
@@ -104,7 +104,7 @@ EXAMPLES = {
     ),
     "campaign watch": (
         "meter-gateway campaign watch fw-2026-11",
-        "meter-gateway campaign watch fw-2026-11 --json",
+        "meter-gateway campaign watch fw-2026-11 --gateway all",
     ),
     "campaign pause": (
         "meter-gateway campaign pause fw-2026-11",
@@ -129,6 +129,7 @@ EXAMPLES = {
     "campaign report": (
         "meter-gateway campaign report fw-2026-11",
         "meter-gateway campaign report fw-2026-11 --csv",
+        "meter-gateway campaign report fw-2026-11 --gateway all",
     ),
     "update": (
         "meter-gateway update MTR0001 FW-4.1.7.bin --manifest FW-4.1.7.bin.manifest",

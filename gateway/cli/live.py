@@ -56,38 +56,23 @@ def marks() -> Marks:
     return Marks(done, left, colour_fits())
 
 
-class Live:
-    """The view of `open_view` for a terminal. `close` leaves a summary in its place."""
+class Screen:
+    """Lines that are drawn again in their place."""
 
     def __init__(self) -> None:
-        self._marks = marks()
         self._size: os.terminal_size | None = None
         self._drawn: list[str] = []
-        self._shown: tuple[Document, list[Document]] | None = None
 
-    def show(self, campaign: Document, jobs: list[Document]) -> None:
+    def draw(self, lines: list[str], size: os.terminal_size) -> None:
         """Every line is written over the one before, in one write: nothing flickers. After a change of size, when
         nobody knows where the old lines are now, the screen is begun anew."""
-        self._shown = campaign, jobs
-        size = terminal_size() or os.terminal_size((80, 24))
-        lines = picture(campaign, jobs, size, self._marks)
         if (lines, size) == (self._drawn, self._size):
             return
         anew = self._drawn and size != self._size
         self._write("\x1b[2J\x1b[H" if anew else self._to_the_top(), lines)
         self._drawn, self._size = lines, size
 
-    def say(self, line: str) -> None:
-        """A line that stays; the picture goes on beneath it."""
-        self._erase()
-        click.echo(safe(line))
-
-    def close(self) -> None:
-        self._erase()
-        if self._shown:
-            click.echo("\n".join(map(safe, summary(*self._shown))))
-
-    def _erase(self) -> None:
+    def erase(self) -> None:
         if self._drawn:
             self._write(self._to_the_top(), [])
         self._drawn = []
@@ -98,6 +83,35 @@ class Live:
     def _write(self, begin: str, lines: Sequence[str]) -> None:
         sys.stdout.write(begin + "".join(f"\r{line}\x1b[K\n" for line in lines) + "\r\x1b[J")
         sys.stdout.flush()
+
+
+def drawing_size() -> os.terminal_size:
+    """Of the terminal; of one that does not say, the usual."""
+    return terminal_size() or os.terminal_size((80, 24))
+
+
+class Live:
+    """The view of `open_view` for a terminal. `close` leaves a summary in its place."""
+
+    def __init__(self) -> None:
+        self._marks = marks()
+        self._screen = Screen()
+        self._shown: tuple[Document, list[Document]] | None = None
+
+    def show(self, campaign: Document, jobs: list[Document]) -> None:
+        self._shown = campaign, jobs
+        size = drawing_size()
+        self._screen.draw(picture(campaign, jobs, size, self._marks), size)
+
+    def say(self, line: str) -> None:
+        """A line that stays; the picture goes on beneath it."""
+        self._screen.erase()
+        click.echo(safe(line))
+
+    def close(self) -> None:
+        self._screen.erase()
+        if self._shown:
+            click.echo("\n".join(map(safe, summary(*self._shown))))
 
 
 def summary(campaign: Document, jobs: list[Document]) -> list[str]:
@@ -146,8 +160,8 @@ def _head(
         share, told = fetch["bytes_done"] / fetch["bytes_total"], "of the image"
     else:
         share, told = share_done(jobs), counts(campaign["counts"])
-    bar = _bar(share, min(_BAR_MOST, columns // 3), shown)
-    return [*words, cut(f"{bar} {int(100 * share):3d} %  {told}".lstrip(), columns)]
+    line = bar(share, min(_BAR_MOST, columns // 3), shown)
+    return [*words, cut(f"{line} {int(100 * share):3d} %  {told}".lstrip(), columns)]
 
 
 def _meters(jobs: Sequence[Document], columns: int, shown: Marks) -> list[str]:
@@ -175,12 +189,12 @@ def _doing(job: Document, room: int, shown: Marks) -> str:
     pace = f"{job['rate_bps']:.0f} B/s" if job.get("rate_bps") else ""
     rest = "" if job.get("eta_s") is None else duration(job["eta_s"])
     for figures, taken in ((f"{share}  {pace:>10}  {rest}", 30), (f"{share}  {rest}", 18), (share, 5)):
-        if bar := _bar(job["blocks_done"] / job["blocks_total"], min(_BAR_MOST, room - taken - 1), shown):
-            return f"{bar} {figures}"
+        if line := bar(job["blocks_done"] / job["blocks_total"], min(_BAR_MOST, room - taken - 1), shown):
+            return f"{line} {figures}"
     return cut(share.lstrip(), room)
 
 
-def _bar(share: float, length: int, shown: Marks) -> str:
+def bar(share: float, length: int, shown: Marks) -> str:
     """Empty where it would be too short to tell anything."""
     if length < _BAR_LEAST:
         return ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -47,17 +47,22 @@ _ENDED = {state.value for state in TERMINAL_CAMPAIGN}
 @click.option("--text", "as_text", is_flag=True, help="A page to read; the default.")
 @shared_options
 @click.pass_obj
-def report(desk: Desk, /, campaign_id: str, as_csv: bool, as_text: bool) -> None:
+def report(desk: Desk, /, campaign_id: str, as_csv: bool, as_text: bool) -> int | None:
     """What became of each meter: outcome, versions, times, blocks, throughput; and the campaign's totals."""
     if as_csv + as_text + desk.as_json > 1:
         raise click.UsageError("Say one of --json, --csv and --text.")
+    if desk.is_fleet:
+        from gateway.cli.fleet_watch import report_of_all
+
+        return report_of_all(desk, campaign_id, as_csv=as_csv)
     with desk.connect() as client:
         data = client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
     document = report_document(data["campaign"], data["jobs"])
     if desk.as_json:
         say_json(document)
     else:
-        click.echo(_csv(document) if as_csv else _page(document), nl=not as_csv)
+        click.echo(csv_text([document]) if as_csv else _page(document), nl=not as_csv)
+    return None
 
 
 def report_document(campaign: Document, jobs: list[Document]) -> Document:
@@ -85,19 +90,23 @@ def _rate(sums: Document) -> Document:
 # -- CSV ------------------------------------------------------------------------------------------------------
 
 
-def _csv(document: Document) -> str:
-    """RFC 4180, but for lines that end in LF alone."""
+def csv_text(documents: Sequence[Document], *, gateways: Sequence[str] = ()) -> str:
+    """Of one report, or of the reports of several gateways, which then have a column. RFC 4180, but for lines that end
+    in LF alone."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    more = _FOUND if document["campaign"]["dry_run"] else ()
-    writer.writerow(("campaign_id", *_OF_A_METER, _HEALTH, *(f"found_{name}" for name in more)))
-    for meter in document["meters"]:
-        own = (
-            [meter[name] for name in _OF_A_METER]
-            + [differences(meter[_HEALTH])]
-            + [(meter["findings"] or {}).get(name) for name in more]
-        )
-        writer.writerow((document["campaign"]["campaign_id"], *map(_cell, own)))
+    more = _FOUND if any(document["campaign"]["dry_run"] for document in documents) else ()
+    first = ("gateway", "campaign_id") if gateways else ("campaign_id",)
+    writer.writerow((*first, *_OF_A_METER, _HEALTH, *(f"found_{name}" for name in more)))
+    for number, document in enumerate(documents):
+        whose = (*gateways[number : number + 1], document["campaign"]["campaign_id"])
+        for meter in document["meters"]:
+            own = (
+                [meter[name] for name in _OF_A_METER]
+                + [differences(meter[_HEALTH])]
+                + [(meter["findings"] or {}).get(name) for name in more]
+            )
+            writer.writerow((*whose, *map(_cell, own)))
     return text.getvalue()
 
 

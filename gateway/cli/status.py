@@ -35,8 +35,13 @@ _GOOD, _SOON, _HANDS = "green", "yellow", "red"
 @click.command()
 @shared_options
 @click.pass_obj
-def status(desk: Desk) -> None:
-    """Broker, clock, alarms, meters, campaigns, ports and windows on one screen, what needs hands first."""
+def status(desk: Desk) -> int | None:
+    """Broker, clock, alarms, meters, campaigns, ports and windows on one screen, what needs hands first; of several
+    gateways a line each."""
+    if desk.is_fleet:
+        from gateway.cli import fleet
+
+        return fleet.status(desk)
     with desk.connect() as client:
         looks = {
             verb: client.ask(verb)["data"]
@@ -53,7 +58,7 @@ def status(desk: Desk) -> None:
             "campaigns": looks["campaign.list"]["campaigns"],
             **looks["window.list"],
         })  # fmt: skip
-        return
+        return None
     info, meters = looks["info.get"], looks["meter.list"]["meters"]
     # The gateway's own time: it may be far away.
     now = datetime.fromisoformat(looks["ping"]["ts"])
@@ -67,6 +72,7 @@ def status(desk: Desk) -> None:
     ]
     size = terminal_size()
     click.echo("\n".join(_screen([one for one in sections if one.items], size.lines - 1 if size else None)))
+    return None
 
 
 def _shares(client: GatewayClient, campaigns: Sequence[Document]) -> dict[str, float]:
