@@ -141,13 +141,15 @@ class Verbs:
         return _done(command, {"ts": time_text(self._clock.now())})
 
     def info_get(self, command: Command, _descriptor: int | None) -> Reply:
-        """What it is, and in `now` how it is: clock, connection to the broker, what waits for it, alarms."""
+        """What it is, and in `now` how it is: clock, connection to the broker, what waits for it, alarms, and when
+        the first certificate ends."""
         latest = self._board.values
         now = {
             "clock": latest("clock").get(("clock",)),
             "uplink": latest("uplink").get(("uplink",)),
             "alarms": {key[-1]: value for key, value in latest("alarm").items()},
             "outbox_bytes": self._store.outbox_bytes(),
+            "certificates": latest("certificates").get(("certificates",)),
         }
         return _done(command, {**self.info(), "now": now})
 

@@ -31,7 +31,21 @@ def trouble_with_certificates(config: Config, now: datetime) -> str:
     return "; ".join(_troubles(config, now))
 
 
+def first_end(config: Config, now: datetime) -> datetime | None:
+    """When the first of those that are looked at ends, or has ended; None: there is none. Reads the files."""
+    return min((found.end for _, found in _found(config, now) if isinstance(found, Span)), default=None)
+
+
 def _troubles(config: Config, now: datetime) -> Iterator[str]:
+    for what, found in _found(config, now):
+        if isinstance(found, str):
+            yield f"{what} {found}"
+        elif trouble := found.trouble(now):
+            yield f"{what} ({found.name}) {trouble}"
+
+
+def _found(config: Config, now: datetime) -> Iterator[tuple[str, Span | str]]:
+    """Where each stands, and how long it holds, or why nobody knows."""
     for table, settings in (("[mqtt]", config.mqtt), ("[firmware]", config.firmware)):
         if settings is None:
             continue
@@ -42,27 +56,25 @@ def _troubles(config: Config, now: datetime) -> Iterator[str]:
     yield from _of_pem("[firmware] trusted_root", config.firmware.trusted_root, now, all_needed=False)
 
 
-def _of_file(what: str, path: Path, now: datetime, *, all_needed: bool) -> Iterator[str]:
+def _of_file(what: str, path: Path, now: datetime, *, all_needed: bool) -> Iterator[tuple[str, Span | str]]:
     try:
         pem = path.read_bytes()
     except OSError as error:
-        yield f"{what} {path} cannot be read: {error.strerror}"
+        yield f"{what} {path}", f"cannot be read: {error.strerror}"
         return
     yield from _of_pem(f"{what} {path}", pem, now, all_needed=all_needed)
 
 
-def _of_pem(what: str, pem: bytes, now: datetime, *, all_needed: bool) -> Iterator[str]:
+def _of_pem(what: str, pem: bytes, now: datetime, *, all_needed: bool) -> Iterator[tuple[str, Span | str]]:
     try:
         spans = sorted(span_of(certificate) for certificate in certificates_in(pem))
     except ValueError:
-        yield f"{what} has a certificate that cannot be read"
+        yield what, "has a certificate that cannot be read"
         return
     holding = [span for span in spans if span.begin <= now < span.end]
     if holding and not all_needed:
         spans = holding if len(spans) <= _WHOLE_LIST else []
-    for span in spans:
-        if trouble := span.trouble(now):
-            yield f"{what} ({span.name}) {trouble}"
+    yield from ((what, span) for span in spans)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -22,7 +22,7 @@ from gateway.control import Controller, ControlServer
 from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
-from gateway.daemon.certificates import trouble_with_certificates
+from gateway.daemon.certificates import first_end, trouble_with_certificates
 from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
 from gateway.daemon.machine import this_machine
@@ -46,6 +46,7 @@ from gateway.page import StatusPage
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS, METER_CHANGES
+from gateway.store.documents import time_text
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
@@ -357,7 +358,9 @@ class Daemon:
         """Only by a clock that is right; until there is one the alarm stays as it is."""
         if not self._clock_is_trusted():
             return
-        if trouble := trouble_with_certificates(self._config, self._clock.now()):
+        now = self._clock.now()
+        self._board.post(("certificates",), {"first_end": time_text(first_end(self._config, now))})
+        if trouble := trouble_with_certificates(self._config, now):
             self._store.raise_alarm(AlarmKind.CERTIFICATE, trouble)
         else:
             self._store.end_alarm(AlarmKind.CERTIFICATE)

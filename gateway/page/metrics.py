@@ -83,6 +83,12 @@ def _families(look: Look) -> Iterator[Family]:
     yield Family("outbox_bytes", "What waits for the broker, on disk.", [({}, now["outbox_bytes"])])
     limit = look.info["limits"]["outbox_bytes"]
     yield Family("outbox_limit_bytes", "So much may wait.", [({}, limit)] if limit else [])
+    ends = (now["certificates"] or {}).get("first_end")
+    yield Family(
+        "certificate_first_end_timestamp_seconds",
+        "When the first of the certificates ends that TLS and signatures rest on; absent where there is none.",
+        [({}, datetime.fromisoformat(ends).timestamp())] if ends else [],
+    )
     yield Family("alarm", "1 while an alarm stands.", _alarms(look))
     yield from _campaigns(look)
     yield from _meters(look)

@@ -113,13 +113,14 @@ def _verdict(look: Look) -> tuple[str, Mood]:
 def _summary(look: Look) -> Html:
     words, mood = _verdict(look)
     now = look.info["now"]
-    waiting = now["outbox_bytes"]
+    waiting, ends = now["outbox_bytes"], (now["certificates"] or {}).get("first_end")
     pairs = [
         ("Broker", _broker(look)),
         ("Clock", mark(*_clock(look))),
         ("Meters", counts(Counter(meter["state"] or "idle" for meter in look.meters))),
         ("Campaigns", counts(Counter(one["state"] for one in look.campaigns if one["state"] not in ENDED))),
         ("Waits for the broker", f"{-(-waiting // 1024)} KiB" if waiting else ""),
+        ("First certificate ends", clock_time(ends, look.at, look.timezone) if ends else ""),
         ("Running for", duration(look.up_s)),
     ]
     return el(

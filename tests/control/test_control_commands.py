@@ -293,7 +293,7 @@ def test_when_the_state_cannot_be_written_the_message_stays_with_the_broker(desk
 def test_the_gateway_says_what_it_is(desk):
     info = desk.send("info.get").data
     now = info.pop("now")
-    assert now == {"clock": None, "uplink": None, "alarms": {}, "outbox_bytes": 0}, (
+    assert now == {"clock": None, "uplink": None, "alarms": {}, "outbox_bytes": 0, "certificates": None}, (
         "nobody has said anything yet"
     )
     assert info == desk.controller.info(), "the same at any time: it is retained"

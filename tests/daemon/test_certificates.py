@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from support.certificates import Authority
 from support.orders import ask
 from support.running import RunningGateway
 
-from gateway.daemon.certificates import trouble_with_certificates
+from gateway.daemon.certificates import first_end, trouble_with_certificates
 from gateway.model import CommandSettings, Config, FirmwareSettings, GatewaySettings, MqttSettings
 
 NOW = datetime.now(UTC)
@@ -91,6 +91,14 @@ def test_an_authority_is_told_before_its_end_and_not_when_it_is_left_over_from_a
     assert ca(*[20.0] * 3, *[LONG] * 20) == ""
 
 
+def test_the_first_end_of_all_is_known(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    mqtt = MqttSettings("mqtts://b", cert_file=own(authority, left_days=40), ca_file=authority.file)
+    end = first_end(config(mqtt, trusted_root=Authority(tmp_path / "root", days=21).file.read_bytes()), NOW)
+    assert end is not None and timedelta(days=19) < end - NOW < timedelta(days=21)
+    assert first_end(config(), NOW) is None
+
+
 def test_the_root_of_signatures_counts_too_and_so_does_a_file_that_is_gone(tmp_path: Path) -> None:
     root = Authority(tmp_path, days=6).file.read_bytes()
     assert "[firmware] trusted_root (CN=test authority) ends on" in trouble_with_certificates(
@@ -122,6 +130,8 @@ def test_the_alarm_comes_at_the_start_and_goes_with_a_renewed_file_and_a_reload(
         assert running.process is not None
         running.process.send_signal(signal.SIGHUP)
         running.wait_for("alarm: certificate: over")
-        assert ask(running, "info.get")["now"]["alarms"] == {}
+        now = ask(running, "info.get")["now"]
+        assert now["alarms"] == {}
+        assert datetime.fromisoformat(now["certificates"]["first_end"]) - NOW > timedelta(days=300)
     finally:
         running.close()

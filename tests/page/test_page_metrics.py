@@ -68,12 +68,14 @@ def test_what_an_operator_is_woken_for(desk, site):
     desk.board.post(("uplink",), {"online": False, "since": None, "reason": ""})
     desk.store.raise_alarm(AlarmKind.PORT_LOST, "gone", port="lan")
     desk.store.raise_alarm(AlarmKind.DISK, "full")
+    desk.board.post(("certificates",), {"first_end": "2026-01-02T00:00:00.000Z"})
     desk.send("campaign.submit", order())
     site.later(LONGEST_S)
     assert (one(site, "clock_trusted"), one(site, "broker_connected")) == (0, 0)
     assert one(site, "alarm", kind="port-lost", port="lan") == 1
     assert one(site, "alarm", kind="port-lost", port="rs485-1") == 0
     assert one(site, "alarm", kind="disk") == 1
+    assert one(site, "certificate_first_end_timestamp_seconds") == 1767312000
     assert one(site, "jobs", state="queued") == 2
     assert one(site, "campaigns", state="accepted") == 1
     assert one(site, "outbox_bytes") == desk.store.outbox_bytes() > 0
