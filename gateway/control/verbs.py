@@ -98,6 +98,7 @@ class Verbs:
         self._version = version
         self._clock_trusted = clock_trusted
         self._reload = reload
+        self._info: tuple[Config | None, Document] = (None, {})
 
     def use(self, config: Config) -> None:
         """From the next command on; waits for one that is giving a port work by the old one."""
@@ -105,8 +106,14 @@ class Verbs:
             self.config = config
 
     def info(self) -> Document:
-        """What this gateway is: for `info.get` and the retained topic."""
+        """What this gateway is: for `info.get` and the retained topic. Worked out once for each configuration, since
+        the uplink looks often whether it has changed."""
         config = self.config
+        if self._info[0] is not config:
+            self._info = config, self._info_of(config)
+        return self._info[1]
+
+    def _info_of(self, config: Config) -> Document:
         return {
             "v": 1,
             "gateway": config.gateway.id,
