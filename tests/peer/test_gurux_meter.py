@@ -18,7 +18,8 @@ if not os.environ.get("CI"):  # there a missing peer is a failure
     pytest.importorskip("gurux_dlms", reason="the optional extra `peer` is not installed")
 
 from gurux_dlms.enums import Authentication as Gurux
-from gurux_dlms.enums import InterfaceType
+from gurux_dlms.enums import DataType, InterfaceType
+from gurux_dlms.objects import GXDLMSData, GXDLMSRegister
 from peer.gurux_image import Model
 from peer.gurux_line import pty_line, tcp_line
 from peer.gurux_meter import GuruxMeter
@@ -27,7 +28,9 @@ from support.patience import PATIENCE_S
 from gateway.board import Board
 from gateway.clock import SystemClock
 from gateway.errors import Code
+from gateway.link.counters import Counters
 from gateway.link.port import open_port
+from gateway.link.session import Session
 from gateway.model import (
     TERMINAL_JOB,
     Authentication,
@@ -46,10 +49,13 @@ from gateway.model import (
 from gateway.store import Store
 from gateway.supply.images import ImageStore
 from gateway.worker import Worker
+from gateway.worker.reading import read
 
 IMAGE = random.Random(64).randbytes(64 * 1024)
 RESPONSE_TIMEOUT_S = 10.0
 """The meter shares a busy machine with the gateway, and answers everything: no block is asked for twice."""
+
+SYSTEM_TITLE = b"MGW\x00\x00\x00\x00\x01"
 
 ASSOCIATIONS = {
     "plain": (Gurux.NONE, False, Authentication.NONE, Security.NONE),
@@ -94,6 +100,30 @@ class Bench:
         with serve(self.meter, reboot_s=0.2) as address:
             return self._work(self._port(address))
 
+    def read(self, *wanted):
+        """What `meter.read` says of these arguments, in one association."""
+        serve = pty_line if self.line == "pty" else tcp_line
+        with serve(self.meter, reboot_s=0.2) as address:
+            settings, meter = self._port(address), self._configured(Profile())
+            port = open_port(settings)
+            session = Session(
+                port, settings, meter, self.keys, system_title=SYSTEM_TITLE, counters=Counters(lambda _: 1),
+                clock=SystemClock(), random_octets=os.urandom,
+            )  # fmt: skip
+            try:
+                session.open()
+                return [read(session, meter, args)["values"] for args in wanted]
+            finally:
+                session.close()
+                port.close()
+
+    def _configured(self, profile):
+        return Meter(
+            "MTR1", "line", physical_address=17, logical_address=1, authentication=self.authentication,
+            security=self.security, dedicated_key=self.dedicated_key,
+            logical_device_name="GRX0000000000001", profile=profile,
+        )  # fmt: skip
+
     def _port(self, address):
         if self.line == "pty":
             return PortSettings(
@@ -107,15 +137,11 @@ class Bench:
     def _work(self, settings):
         clock, board = SystemClock(), Board()
         profile = Profile(after_initiate_s=0.0, reconnect_after_s=0.6, activate_timeout_s=PATIENCE_S)
-        meter = Meter(
-            "MTR1", "line", physical_address=17, logical_address=1, authentication=self.authentication,
-            security=self.security, dedicated_key=self.dedicated_key,
-            logical_device_name="GRX0000000000001", profile=profile,
-        )  # fmt: skip
+        meter = self._configured(profile)
         store = Store(self.state_dir, gateway_id="", root="", clock=clock, board=board)
         images = ImageStore(self.state_dir / "images", 2**20)
         worker = Worker(
-            settings, meters={meter.id: meter}, keys={meter.id: self.keys}, system_title=b"MGW\x00\x00\x00\x00\x01",
+            settings, meters={meter.id: meter}, keys={meter.id: self.keys}, system_title=SYSTEM_TITLE,
             store=store, images=images, board=board, clock=clock, open_port=open_port, random_octets=os.urandom,
         )  # fmt: skip
         _order(store, images, self.model.identifier, clock.now())
@@ -158,6 +184,28 @@ def test_our_stack_updates_a_meter_made_by_others(association, line, tmp_path):
     assert set(image.received.values()) == {1}, "a line without faults needs no block twice"
     assert bench.meter.refusals == 0, "every tag, proof and counter of ours was right"
     assert set(+bench.meter.seen) == bench.does_not_fit
+
+
+def test_any_attribute_of_a_meter_made_by_others_is_read(association, tmp_path):
+    """It has no clock, which is left out; and something longer than its PDU, which comes in blocks."""
+    bench = Bench(association, "tcp-wrapper", tmp_path)
+    energy, log = GXDLMSRegister("1.0.1.8.0.255"), GXDLMSData("0.0.96.1.9.255")
+    energy.value, log.value = 4711, bytes(range(150))
+    energy.setDataType(2, DataType.UINT32)
+    log.setDataType(2, DataType.OCTET_STRING)
+    bench.meter.items.append(energy)
+    bench.meter.items.append(log)
+    known, register, long = bench.read(
+        {},
+        {"object": "1-0:1.8.0.255", "class": 3, "attribute": 2, "sure": False},
+        {"object": "0-0:96.1.9.255", "class": 1, "attribute": 2, "sure": False},
+    )
+    assert [entry["value"]["text"] for entry in known] == ["GRX0000000000001", "4.1.6"]
+    assert register == [
+        {"object": "1-0:1.8.0.255", "class": 3, "attribute": 2, "type": "double-long-unsigned", "value": 4711}
+    ]
+    assert long[0]["value"] == {"hex": log.value.hex()}
+    assert bench.meter.seen["blocks out"]
 
 
 def test_a_dedicated_key_carries_the_transfer(tmp_path):
