@@ -103,6 +103,8 @@ class Verbs:
     def use(self, config: Config) -> None:
         """From the next command on; waits for one that is giving a port work by the old one."""
         with self._placing:
+            for name in self._store.changing_meters():
+                config = without_meter(config, name)
             self.config = config
 
     def info(self) -> Document:

@@ -396,7 +396,6 @@ class Daemon:
             if self._reload is None:
                 errand = self._store.take_errand(GATEWAY_ERRANDS)
                 if errand or self._hung_up:
-                    self._hung_up = False
                     self._begin_reload(errand)
             if self._reload is not None and self._lines.left:
                 self._end_reload(self._reload)
@@ -413,6 +412,7 @@ class Daemon:
         if errand and errand.verb in METER_CHANGES:
             self._reload = reloads.meter_changed(self._use(self._config), errand, self._config_note)
             return
+        self._hung_up = False
         try:
             plan = configuration.plan_reload(self._config, configuration.load(self._config_file))
         except ConfigError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.errors import BusyError, NotFoundError, StateError
 from gateway.model import Command, Errand, Reply
-from gateway.store.commands import GATEWAY_ERRANDS, meter_changed
+from gateway.store.commands import GATEWAY_ERRANDS, METER_CHANGES, meter_changed
 from gateway.store.conducting import Conducting
 from gateway.store.rows import insert
 
@@ -27,6 +27,14 @@ class Meters(Conducting):
         """By id, each in the words of the configuration, oldest first."""
         rows = self._rows("SELECT id, settings FROM meters ORDER BY number")
         return {row["id"]: json.loads(row["settings"]) for row in rows}
+
+    def changing_meters(self) -> tuple[str, ...]:
+        """Whose last change nobody has begun to bring into force."""
+        rows = self._rows(
+            "SELECT meter_id FROM errands WHERE verb IN (?, ?) AND running = 0 ORDER BY number",
+            *METER_CHANGES,
+        )
+        return tuple(row["meter_id"] for row in rows)
 
     def put_meter(
         self, command: Command, meter_id: str, settings: Mapping[str, Any], *, port: str, at_once: bool

@@ -47,6 +47,7 @@ def serve(desk):
     desk.controller.use(with_stored(desk.config, desk.store.stored_meters()))
     while errand := desk.store.take_errand(""):
         assert errand.verb in METER_CHANGES
+        desk.controller.use(with_stored(desk.config, desk.store.stored_meters()))
         desk.store.finish_errand(errand, meter_changed(errand.meter_id))
 
 
@@ -125,6 +126,14 @@ def test_until_its_line_is_served_a_changed_meter_is_promised_to_nobody(desk):
     )
     serve(desk)
     assert listed(desk)["MTR7"]["physical_address"] == 24
+
+
+def test_a_reload_that_was_under_way_promises_a_changed_meter_to_nobody_either(desk):
+    served(desk, "meter.put", NEW)
+    read_before = with_stored(desk.config, desk.store.stored_meters())
+    assert desk.send("meter.put", {**NEW, "physical_address": 24}).status is ACCEPTED
+    desk.controller.use(read_before)
+    refused(desk.send("meter.probe", {"meter": "MTR7"}), Code.E_NOT_FOUND)
 
 
 def test_the_same_command_is_done_once(desk):

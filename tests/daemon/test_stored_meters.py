@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from signal import SIGKILL
+from pathlib import Path
+from signal import SIGHUP, SIGKILL
 
 import pytest
 from support.orders import IMAGE, ask, jobs, order
-from support.patience import eventually
+from support.patience import PATIENCE_S, eventually
 from support.running import NEW, OLD, RunningGateway
 
 from gateway.cli.client import Client, RefusedError
 
-SLOW_BAUD = 9600
+SLOW_BAUD = 2400
+"""A line that takes most of a minute for the image, so that there is something to come in between."""
 
 
 def take_out(gateway: RunningGateway, meter_id: str) -> dict[str, object]:
@@ -54,7 +56,7 @@ def test_a_meter_put_in_mid_transfer_of_its_neighbour_is_updated_and_outlives_a_
     gateway.start()
     history = gateway.meters[0].history
     order(gateway, tmp_path)
-    eventually(lambda: history.blocks.total() > 5, gateway.said)
+    eventually(lambda: history.blocks.total() > 1, gateway.said)
     assert ask(gateway, "meter.put", args) == {"meter": "MTR0002"}
     assert meters(gateway) == {"MTR0001": "configuration", "MTR0002": "state"}
     blocks = -(-len(IMAGE) // gateway.meters[0].spec.block_size)
@@ -106,20 +108,47 @@ def test_a_stored_meter_that_does_not_fit_waits_with_an_alarm_until_it_does(laun
     assert gateway.stop() == 0
 
 
-def test_what_was_put_when_the_power_went_is_served_from_the_next_start_on(launch):
-    """The process ends between the reply that it is stored and the one that it is served."""
-    before = (
-        "import os, signal\nfrom gateway.daemon.process import Daemon\n"
-        "Daemon._begin_reload = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+def held_back(go: Path, then: str) -> str:
+    """Python that keeps the main thread from its orders until `go` is there, and then does `then` of `look`."""
+    return (
+        "import os, pathlib, signal\nfrom gateway.daemon.process import Daemon\n"
+        f"look = Daemon._look_at_configuration\ngo = pathlib.Path({str(go)!r})\n"
+        f"Daemon._look_at_configuration = lambda daemon: {then} if go.exists() else None\n"
     )
+
+
+def test_what_was_put_when_the_power_went_is_served_from_the_next_start_on(launch, tmp_path):
+    """The process ends between the reply that it is stored and the one that it is served."""
+    go = tmp_path / "go"
+    before = held_back(go, "os.kill(os.getpid(), signal.SIGKILL)")
     gateway = launch(meters=2, started=False, before=before)
     args = take_out(gateway, "MTR0002")
     gateway.start()
     with Client(gateway.socket) as client:
         cmd_id = client._send("meter.put", args, None)
-        assert client._reply(cmd_id, 60)["status"] == "accepted"
+        assert client._reply(cmd_id, PATIENCE_S)["status"] == "accepted"
+    go.touch()
     gateway.wait()
     gateway._before = ""
     gateway.start()
+    assert version(gateway, "MTR0002") == OLD
+    assert gateway.stop() == 0
+
+
+def test_a_meter_that_is_put_while_a_reload_was_ordered_takes_nothing_from_it(launch, tmp_path):
+    """The main thread finds both at once."""
+    go = tmp_path / "go"
+    gateway = launch(meters=2, started=False, before=held_back(go, "look(daemon)"))
+    args = take_out(gateway, "MTR0002")
+    gateway.start()
+    gateway.config.write_text(gateway.config.read_text().replace("baud = 9600", "baud = 19200"))
+    with Client(gateway.socket) as client:
+        cmd_id = client._send("meter.put", args, None)
+        assert client._reply(cmd_id, PATIENCE_S)["status"] == "accepted"
+        assert gateway.process is not None
+        gateway.process.send_signal(SIGHUP)
+        go.touch()
+        assert client._reply(cmd_id, PATIENCE_S)["status"] == "done"
+    gateway.wait_for("configuration applied: port rs485-1 changed")
     assert version(gateway, "MTR0002") == OLD
     assert gateway.stop() == 0
