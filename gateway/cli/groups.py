@@ -12,7 +12,7 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = self.find(ctx, cmd_name)
-        if command is not None and command.epilog is None and not isinstance(command, click.Group):
+        if command is not None and command.epilog is None and does_something(command):
             from gateway.cli.guide import epilog
 
             path = f"{ctx.command_path} {cmd_name}".partition(" ")[2]
@@ -32,3 +32,8 @@ class Group(click.Group):
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             ctx.fail(f"No such command {name!r}.{meant}")
         return super().resolve_command(ctx, args)
+
+
+def does_something(command: click.Command) -> bool:
+    """It is no mere group of others."""
+    return not isinstance(command, click.Group) or command.invoke_without_command

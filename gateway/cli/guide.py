@@ -31,6 +31,14 @@ EXAMPLES = {
     "check": ("meter-gateway check", "meter-gateway check --config sim/gateway.toml --json"),
     "status": ("meter-gateway status", "meter-gateway status --gateway gw-001"),
     "meters": ("meter-gateway meters", "meter-gateway meters --json"),
+    "meters put": (
+        "meter-gateway meters put MTR0007 --port rs485-1 --address 1/23",
+        (
+            "meter-gateway meters put MTR0008 --port rs485-1 --address 1/24 \\\n"
+            "    --profile acme-x3 --authentication hls-gmac --security both"
+        ),
+    ),
+    "meters rm": ("meter-gateway meters rm MTR0007", "meter-gateway meters rm MTR0007 --json"),
     "read": (
         "meter-gateway read MTR0001",
         "meter-gateway read MTR0001 1-0:1.8.0.255:2       # imported energy",

@@ -9,12 +9,13 @@ import click
 
 from gateway.cli.client import Document
 from gateway.cli.completion import METERS, PORTS, PROFILES
+from gateway.cli.groups import Group
 from gateway.cli.order_options import given
 from gateway.cli.root import Desk, shared_options
 from gateway.cli.text import safe, say_json, table
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @shared_options
 @click.pass_context
 def meters(ctx: click.Context) -> None:
@@ -103,13 +104,8 @@ def put(desk: Desk, /, meter: str, address: Document, address_bytes: str | None,
     """Keep METER in the gateway's state, or another description of it in place of the one there is. Options are the
     keys of [[meters]] in gateway.toml(5); meters of the configuration are changed there.
 
-    \b
-    meter-gateway meters put MTR0007 --port rs485-1 --address 1/23
-    meter-gateway meters put MTR0008 --port rs485-1 --address 1/24 --profile acme-x3 \\
-        --authentication hls-gmac --security both
-
     Keys are never in a command: what such a meter needs stands in keys.toml under [meters.METER] before the gateway is
-    started. Refused while there is work for the meter."""  # noqa: D301 (click's mark for lines as they are)
+    started. Refused while there is work for the meter."""
     octets = {"address_bytes": int(address_bytes)} if address_bytes else {}
     args = {"meter": meter, **address, **octets, **given(settings)}
     _change(desk, "meter.put", args, "is served now; see: meter-gateway read " + meter)

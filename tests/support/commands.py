@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from gateway.cli import main
+from gateway.cli.groups import does_something
 from gateway.cli.guide import examples
 from gateway.cli.root import root
 
 
 def commands() -> dict[str, click.Command]:
     """By what is typed: "campaign show"."""
-    return dict(_beneath(root, click.Context(root, info_name="meter-gateway")))
+    return dict(_beneath(root, click.Context(root, info_name="meter-gateway", **root.context_settings)))
 
 
 def _beneath(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
@@ -25,7 +26,7 @@ def _beneath(group: click.Group, context: click.Context) -> Iterator[tuple[str, 
         inner = click.Context(command, info_name=name, parent=context)
         if isinstance(command, click.Group):
             yield from _beneath(command, inner)
-        else:
+        if does_something(command):
             yield inner.command_path.removeprefix("meter-gateway "), command
 
 
