@@ -45,6 +45,8 @@ def current(window: Window, now: datetime) -> Opening | None:
     found: Opening | None = None
     for opening in _openings(window, first, days=3 + _LOOK_AHEAD_DAYS):
         if found is None:
+            if opening.start > now:
+                return None
             found = opening if now in opening else None
         elif opening.start > found.end:
             break
