@@ -230,6 +230,7 @@ def test_a_meter_that_never_comes_back_is_told_as_unknown_after_a_day(disk):
     gone = Faults(mishaps=(Mishap(What.ACTIVATE, 1, Then.FALL_SILENT, 1e9),))
     world = World(disk(), [SimMeter(PLAIN, faults=gone)])
     world.submit()
+    world.leaps_s = 60.0
     world.run(lambda: world.job().get("state") == "uncertain")
     world.run_until_told()
     assert world.job()["state"] == "failed"
