@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-import click
-
 from gateway.cli.broker_options import NoBrokerError
 from gateway.cli.client import (
     Document,
@@ -25,7 +23,7 @@ from gateway.cli.client import (
     unless_refused,
 )
 from gateway.cli.root import ASK_EVERY_S
-from gateway.cli.text import safe
+from gateway.cli.text import remark
 from gateway.clock import SystemClock
 from gateway.control.schema import schema
 from gateway.control.verbs import VERBS
@@ -65,44 +63,45 @@ class NoGatewayError(NoDaemonError):
 # -- one broker -----------------------------------------------------------------------------------------------
 
 
-def open_head_end(settings: MqttSettings) -> HeadEnd:
-    """Of these settings; nothing is opened yet."""
-    name = f"cli-{secrets.token_hex(6)}"
-    broker = PahoBroker(settings, f"mgw-{name}", keeps_session=False)
-    return HeadEnd(broker, root=settings.root, name=name, clock=SystemClock())
+class PatientHeadEnd(HeadEnd):
+    """For somebody who waits for what comes. Opens nothing before it is reached."""
 
+    def __init__(self, settings: MqttSettings) -> None:
+        name = f"cli-{secrets.token_hex(6)}"
+        broker = PahoBroker(settings, f"mgw-{name}", keeps_session=False)
+        super().__init__(broker, root=settings.root, name=name, clock=SystemClock())
+        self.say: Callable[[str], object] = remark
+        """Told news of the connection."""
+        self._url = settings.url
 
-def reach(head_end: HeadEnd, url: str) -> None:
-    """Until the broker took us in. Raises NoBrokerError."""
-    while not head_end.up:
-        head_end.step(_STEP_S)
-        if head_end.failed_tries >= _TRIES:
-            raise NoBrokerError(f"the broker at {url} was not reached: {head_end.trouble}")
+    def reach(self) -> None:
+        """Until the broker took us in. Raises NoBrokerError."""
+        while not self.up:
+            self.step(_STEP_S)
+            if self.failed_tries >= _TRIES:
+                raise NoBrokerError(f"the broker at {self._url} was not reached: {self.trouble}")
 
+    def wait(self, condition: Callable[[], object], timeout_s: float) -> bool:
+        """Exchange with the broker, at least once, until the condition holds or the time is over; whether it holds."""
+        end_s = time.monotonic() + timeout_s
+        left_s = timeout_s
+        while not condition():
+            if left_s < 0:
+                return False
+            for news in self.step(min(left_s, _STEP_S)):
+                self.say(news)
+            left_s = end_s - time.monotonic()
+        return True
 
-def wait(head_end: HeadEnd, condition: Callable[[], object], timeout_s: float) -> bool:
-    """Exchange with the broker, at least once, until the condition holds or the time is over; whether it holds."""
-    end_s = time.monotonic() + timeout_s
-    left_s = timeout_s
-    while not condition():
-        if left_s < 0:
-            return False
-        for news in head_end.step(min(left_s, _STEP_S)):
-            click.echo(f"meter-gateway: {safe(news)}", err=True)
-        left_s = end_s - time.monotonic()
-    return True
+    def settle(self, quiet_s: float, timeout_s: float) -> None:
+        """Until nothing came for so long: then what is retained has come."""
+        end_s = time.monotonic() + timeout_s
+        while self._something_comes(quiet_s) and time.monotonic() < end_s:
+            pass
 
-
-def settle(head_end: HeadEnd, quiet_s: float, timeout_s: float) -> None:
-    """Until nothing came for so long: then what is retained has come."""
-    end_s = time.monotonic() + timeout_s
-    while _something_comes(head_end, quiet_s) and time.monotonic() < end_s:
-        pass
-
-
-def _something_comes(head_end: HeadEnd, timeout_s: float) -> bool:
-    before = head_end.deliveries
-    return wait(head_end, lambda: head_end.deliveries != before, timeout_s)
+    def _something_comes(self, timeout_s: float) -> bool:
+        before = self.deliveries
+        return self.wait(lambda: self.deliveries != before, timeout_s)
 
 
 # -- one gateway ----------------------------------------------------------------------------------------------
@@ -112,7 +111,12 @@ class BrokerClient(GatewayClient):
     """One gateway over a broker; nothing is opened before the first command."""
 
     def __init__(
-        self, settings: MqttSettings, gateway: str, *, queue_s: float = 0.0, head_end: HeadEnd | None = None
+        self,
+        settings: MqttSettings,
+        gateway: str,
+        *,
+        queue_s: float = 0.0,
+        head_end: PatientHeadEnd | None = None,
     ) -> None:
         """`queue_s`: so long orders may wait at the broker for a gateway that is offline. `head_end`: of somebody who
         reached the broker already, and knows the gateway's state."""
@@ -121,12 +125,15 @@ class BrokerClient(GatewayClient):
         self._settings = settings
         self._queue_s = queue_s
         self._shared = head_end is not None
-        self._head_end = head_end or open_head_end(settings)
+        self._head_end = head_end or PatientHeadEnd(settings)
         self._questions: dict[str, tuple[str, Question, int]] = {}
         """By cmd_id: verb, what was sent, how many replies were taken."""
         self._looking: set[str] = set()
         self._ask_at_s = 0.0
         self._offline_since_s: float | None = None
+
+    def tell(self, say: Callable[[str], object]) -> None:
+        self._head_end.say = say
 
     def close(self) -> None:
         if not self._shared:
@@ -139,7 +146,7 @@ class BrokerClient(GatewayClient):
             if seen := self._see(args["campaign_id"]):
                 self._be_patient()
                 return seen
-            wait(self._head_end, lambda: time.monotonic() >= self._ask_at_s, ASK_EVERY_S)
+            self._head_end.wait(lambda: time.monotonic() >= self._ask_at_s, ASK_EVERY_S)
             self._ask_at_s = time.monotonic() + ASK_EVERY_S
         return super().look(verb, args)
 
@@ -148,12 +155,12 @@ class BrokerClient(GatewayClient):
         if campaign_id not in self._looking:
             self._reach()
             head_end.hear(self.gateway, *campaign_topics(campaign_id), f"progress/{campaign_id}/+")
-            wait(head_end, lambda: campaign_of(head_end, self.gateway, campaign_id), _ASK_AFTER_S)
+            head_end.wait(lambda: campaign_of(head_end, self.gateway, campaign_id), _ASK_AFTER_S)
             found = campaign_of(head_end, self.gateway, campaign_id)
             meters = len(found["meters"]) if found else 0
-            wait(head_end, lambda: len(jobs_of(head_end, self.gateway, found)) == meters, RETAINED_S)
+            head_end.wait(lambda: len(jobs_of(head_end, self.gateway, found)) == meters, RETAINED_S)
             self._looking.add(campaign_id)
-        settle(head_end, 0.0, _STEP_S)
+        head_end.settle(0.0, _STEP_S)
         campaign = campaign_of(head_end, self.gateway, campaign_id)
         return campaign and {"campaign": campaign, "jobs": jobs_of(head_end, self.gateway, campaign)}
 
@@ -225,7 +232,7 @@ class BrokerClient(GatewayClient):
             found.extend(filter(None, [self.answer(cmd_id)]))
             return bool(found)
 
-        if not wait(self._head_end, came, timeout_s):
+        if not self._head_end.wait(came, timeout_s):
             raise self.silent(cmd_id)
         return found[0]
 
@@ -237,8 +244,8 @@ class BrokerClient(GatewayClient):
             return
         self._head_end.hear(self.gateway, "info", "state")
         if not self._head_end.up and not self._looking:
-            reach(self._head_end, self._settings.url)
-        wait(self._head_end, lambda: self.gateway in self._head_end.states, RETAINED_S)
+            self._head_end.reach()
+        self._head_end.wait(lambda: self.gateway in self._head_end.states, RETAINED_S)
 
     def _check(self, verb: str) -> bool:
         """Whether the order is for later. Raises RefusedError, NoGatewayError."""
@@ -263,7 +270,7 @@ class BrokerClient(GatewayClient):
 
     def _leave_at_broker(self, verb: str, question: Question) -> None:
         """Raises OrderQueuedError, and NoGatewayError where the broker keeps nothing for it."""
-        wait(self._head_end, lambda: question.broker_said is not None, RETAINED_S)
+        self._head_end.wait(lambda: question.broker_said is not None, RETAINED_S)
         match question.broker_said:
             case None:
                 raise NoGatewayError(f"the broker did not take {verb} for gateway {self.gateway}")
@@ -280,9 +287,7 @@ class BrokerClient(GatewayClient):
             return
         if self._offline_since_s is None:
             self._offline_since_s = time.monotonic()
-            click.echo(
-                f"meter-gateway: {safe(offline(self.gateway, state))}; what it does is told later", err=True
-            )
+            self._head_end.say(f"{offline(self.gateway, state)}; what it does is told later")
         if time.monotonic() - self._offline_since_s > OFFLINE_PATIENCE_S:
             raise NoGatewayError(f"{offline(self.gateway, state)}; look again later")
 

@@ -106,6 +106,10 @@ class GatewayClient(ABC):
         return data
 
     @abstractmethod
+    def tell(self, say: Callable[[str], object]) -> None:
+        """Where news of a connection that is waited for go; by themselves they go to stderr."""
+
+    @abstractmethod
     def _gateway_id(self) -> str: ...
 
     @abstractmethod
@@ -155,6 +159,9 @@ class Client(GatewayClient):
     def close(self) -> None:
         self._lines.close()
         self._socket.close()
+
+    def tell(self, say: Callable[[str], object]) -> None:
+        """There are none: a daemon is there, or it is not."""
 
     def _gateway_id(self) -> str:
         return str(self.ask("info.get")["data"]["gateway"])

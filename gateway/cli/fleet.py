@@ -21,11 +21,8 @@ from gateway.cli.broker_client import (
     RETAINED_S,
     BrokerClient,
     NoGatewayError,
+    PatientHeadEnd,
     offline,
-    open_head_end,
-    reach,
-    settle,
-    wait,
 )
 from gateway.cli.broker_options import is_pattern
 from gateway.cli.client import Document, OrderQueuedError, RefusedError
@@ -79,7 +76,7 @@ class Fleet:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.settings = desk.broker_settings()
-        self.head_end = open_head_end(self.settings)
+        self.head_end = PatientHeadEnd(self.settings)
         self.named = frozenset(name for name in desk.gateway if not is_pattern(name))
         """By their ids: what these lack is a failure."""
         self.gateways: list[str] = []
@@ -90,11 +87,11 @@ class Fleet:
         states = self.head_end.states
         for name in ("+",) if patterns else sorted(self.named):
             self.head_end.hear(name, "state")
-        reach(self.head_end, self.settings.url)
+        self.head_end.reach()
         if patterns:
-            settle(self.head_end, _QUIET_S, _LONGEST_S)
+            self.head_end.settle(_QUIET_S, _LONGEST_S)
         else:
-            wait(self.head_end, lambda: states.keys() >= self.named, RETAINED_S)
+            self.head_end.wait(lambda: states.keys() >= self.named, RETAINED_S)
         found = {name for name in states if any(fnmatchcase(name, pattern) for pattern in patterns)}
         self.gateways = sorted(found | self.named)
         if not self.gateways:
@@ -129,8 +126,8 @@ class Fleet:
         for first in range(0, len(topics), _AT_ONCE):
             for gateway, topic in topics[first : first + _AT_ONCE]:
                 self.head_end.hear(gateway, topic)
-            wait(self.head_end, lambda: self.head_end.up, _LONGEST_S)
-            settle(self.head_end, _QUIET_S, _LONGEST_S)
+            self.head_end.wait(lambda: self.head_end.up, _LONGEST_S)
+            self.head_end.settle(_QUIET_S, _LONGEST_S)
 
     def order(
         self, verb: str, args: Mapping[str, Any], lacks: Callable[[RefusedError], bool]
@@ -162,7 +159,7 @@ class Fleet:
             attempt(gateway, partial(put, gateway))
         end_s = time.monotonic() + _REPLIES_S
         while under_way and time.monotonic() < end_s:
-            settle(self.head_end, 0.05, 0.2)
+            self.head_end.settle(0.05, 0.2)
             for gateway in list(under_way):
                 attempt(gateway, partial(take, gateway))
         for gateway, (client, cmd_id) in under_way.items():

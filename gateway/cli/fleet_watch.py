@@ -14,13 +14,13 @@ from typing import Protocol
 
 import click
 
-from gateway.cli.broker_client import OFFLINE_PATIENCE_S, campaign_of, jobs_of, wait
+from gateway.cli.broker_client import OFFLINE_PATIENCE_S, campaign_of, jobs_of
 from gateway.cli.client import Document
 from gateway.cli.fleet import Fleet, Outcome, advice
 from gateway.cli.live import Screen, bar, drawing_size, marks
 from gateway.cli.report import csv_text, report_document
 from gateway.cli.root import Desk, Exit, InterruptedWatchError
-from gateway.cli.text import counts, cursor_moves, cut, folded, safe, say_json, table
+from gateway.cli.text import counts, cursor_moves, cut, folded, remark, safe, say_json, table
 from gateway.cli.watch import campaign_sentence
 from gateway.model import TERMINAL_CAMPAIGN, CampaignState, JobState
 
@@ -45,6 +45,7 @@ def watch(fleet: Fleet, campaign_id: str, outcomes: Sequence[Outcome]) -> int:
     try:
         together = Together(fleet, campaign_id, outcomes)
         view = _open_view(desk)
+        fleet.head_end.say = view.say
         while True:
             view.show(together)
             if together.over:
@@ -162,7 +163,7 @@ class Together:
     def look(self, timeout_s: float) -> None:
         """Take what comes for so long."""
         head_end = self.fleet.head_end
-        wait(head_end, lambda: False, timeout_s)
+        head_end.wait(lambda: False, timeout_s)
         for gateway, topic in head_end.changed:
             if topic == self._topic and gateway in self._parts:
                 told = campaign_of(head_end, gateway, self.campaign_id)
@@ -217,6 +218,8 @@ class Together:
 class _View(Protocol):
     def show(self, together: Together) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -238,6 +241,9 @@ class _JsonLines:
             if self._told.get(part.gateway) != now:
                 self._told[part.gateway] = now
                 say_json({"gateway": part.gateway, "online": part.online, "campaign": part.campaign})
+
+    def say(self, text: str) -> None:
+        remark(text)
 
     def close(self) -> None:
         pass
@@ -261,6 +267,9 @@ class _Lines:
                 if name not in self._failed:
                     self._failed.add(name)
                     click.echo(f"{' '.join(map(safe, name))}: {job['code']}: {safe(job['message'])}")
+
+    def say(self, text: str) -> None:
+        remark(text)
 
     def close(self) -> None:
         click.echo()
@@ -291,6 +300,10 @@ class _Picture:
         if len(parts) > room:
             lines.append(f"and {len(parts) - room} gateways more")
         self._screen.draw(lines, size)
+
+    def say(self, text: str) -> None:
+        self._screen.erase()
+        remark(text)
 
     def close(self) -> None:
         self._screen.erase()

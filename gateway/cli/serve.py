@@ -18,7 +18,7 @@ import click
 from gateway.cli.broker_options import NoBrokerError, is_pattern
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, InterruptedWatchError, shared_options
-from gateway.cli.text import safe, say_json
+from gateway.cli.text import remark, safe, say_json
 from gateway.clock import SystemClock
 from gateway.errors import SizeError
 
@@ -197,7 +197,7 @@ class _Lines:
         click.echo(_offer(file, sha256, size))
 
     def tell(self, text: str) -> None:
-        _remark(text)
+        remark(text)
 
     def show(self, standings: Mapping[str, Standing]) -> None:
         for gateway, standing in self._changes.among(standings):
@@ -260,10 +260,6 @@ def _bars() -> Iterator[_View]:
 def _offer(file: Path, sha256: str, size: int) -> str:
     """What an order needs to know of it."""
     return f"serving {safe(file)}: SHA-256 {sha256}, {size} bytes"
-
-
-def _remark(text: str) -> None:
-    click.echo(f"meter-gateway: {safe(text)}", err=True)
 
 
 def _sentence(standing: Standing) -> str:

@@ -17,8 +17,8 @@ from gateway.words import counts, duration
 from gateway.words import printable as safe
 
 __all__ = [
-    "Coloured", "colour_fits", "counts", "cursor_moves", "cut", "differences", "duration", "folded", "padded", "safe",
-    "say_json", "table", "terminal_size", "unicode_fits", "width", "wrapped",
+    "Coloured", "colour_fits", "counts", "cursor_moves", "cut", "differences", "duration", "folded", "padded", "remark",
+    "safe", "say_json", "table", "terminal_size", "unicode_fits", "width", "wrapped",
 ]  # fmt: skip
 
 _GAP = "  "
@@ -211,6 +211,11 @@ def _paragraphs(
             yield from (f"{indent}  {each}" for each in whole)
         if line:
             yield f"{indent}  {line}"
+
+
+def remark(text: str) -> None:
+    """On stderr, as complaints are."""
+    click.echo(f"meter-gateway: {safe(text)}", err=True)
 
 
 def say_json(document: Mapping[str, Any]) -> None:

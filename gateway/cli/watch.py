@@ -56,7 +56,8 @@ def watch_campaign(desk: Desk, campaign_id: str) -> int:
 
 
 def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Document]]:
-    with contextlib.closing(Looks(desk)) as looks:
+    on_screen = cursor_moves() and not desk.as_json
+    with contextlib.closing(Looks(desk, view.say if on_screen else None)) as looks:
         while True:
             campaign, jobs = looks.at(campaign_id)
             view.show(campaign, jobs)
@@ -68,8 +69,10 @@ def _follow(desk: Desk, campaign_id: str, view: View) -> tuple[Document, list[Do
 class Looks:
     """Asks over one connection as long as it holds, and over a new one after a restart."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, say: Callable[[str], object] | None = None) -> None:
+        """`say`: where news of the connection go, so that they do not disturb a picture."""
         self._desk = desk
+        self._say = say
         self._client: GatewayClient | None = None
         self._seen_at: float | None = None
 
@@ -82,7 +85,7 @@ class Looks:
         """What a read answers. Raises RefusedError, and NoDaemonError when the daemon stays away."""
         while True:
             try:
-                self._client = self._client or self._desk.connect()
+                self._client = self._client or self._connected()
                 data = self._client.look(verb, args)
                 self._seen_at = time.monotonic()
                 return data
@@ -95,6 +98,12 @@ class Looks:
                 ):
                     raise
                 time.sleep(_LOOK_EVERY_S)
+
+    def _connected(self) -> GatewayClient:
+        client = self._desk.connect()
+        if self._say is not None:
+            client.tell(self._say)
+        return client
 
     def close(self) -> None:
         if self._client is not None:

@@ -6,19 +6,31 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support.broker import Mosquitto, password_file
 from support.head_end import HeadEnd
-from support.patience import eventually
+from support.one_version import OneVersion
+from support.patience import PATIENCE_S, eventually
 from support.running import NEW, RunningGateway
 
-from gateway.cli import broker_client, main
+from gateway.cli import broker_client, client, main
 from gateway.cli.root import Exit
+from gateway.clock import SystemClock
+from gateway.model import MqttSettings
+from gateway.signing import KeyKind, generate
+from gateway.uplink import head_end as uplink_head_end
+from gateway.uplink.broker import Message
+from gateway.uplink.paho_broker import PahoBroker
 
 BASE = "mgw/v1/gw-1"
+OPERATOR = generate(KeyKind.P256)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,14 +44,21 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, mosquitto: Mosquitto) -> Iterator[RunningGateway]:
     """Online."""
+    directory = tmp_path_factory.mktemp("gateway")
+    operator = directory / "operator.pem"
+    operator.write_bytes(OPERATOR.public_pem())
+    soon = datetime.now(UTC) + timedelta(hours=6)
     sections = {
         "gateway": {"id": "gw-1"},
         "mqtt": {"url": mosquitto.url},
         "commands": {
-            "mqtt_verbs": ["ping", "info.get", "port.*", "meter.*", "image.*", "campaign.*", "window.list"]
+            "mqtt_verbs": ["ping", "info.get", "port.*", "meter.*", "image.*", "campaign.*", "window.list"],
+            "signed_verbs": ["campaign.retry"],
+            "trusted_keys": [str(operator)],
         },
+        "windows.later": {"start": f"{soon:%H:%M}", "duration": "1h", "timezone": "UTC"},
     }
-    running = RunningGateway(tmp_path_factory.mktemp("gateway"), meters=6, sections=sections)
+    running = RunningGateway(directory, meters=6, sections=sections)
     try:
         running.start()
         until_online(mosquitto)
@@ -175,6 +194,48 @@ def test_an_order_is_given_decided_about_watched_and_reported_from_afar(
         assert far("campaign", *words) == type_in("campaign", *words)
 
 
+def test_an_order_is_signed_for_the_gateway_that_it_goes_to(far: Run, tmp_path: Path) -> None:
+    key = tmp_path / "operator.key"
+    key.write_bytes(OPERATOR.pem())
+    key.chmod(0o600)
+    retry = ("campaign", "retry", "never-ordered")
+    assert "E_AUTH: campaign.retry over MQTT must be signed" in far(*retry)[2]
+    assert "E_NOT_FOUND" in far(*retry, "--sign-with", str(key))[2]
+
+
+def test_a_watch_outlives_the_gateway_and_ends_by_ctrl_c(
+    far: Run, mosquitto: Mosquitto, gateway: RunningGateway, type_in: Run, tmp_path: Path
+) -> None:
+    digest = type_in("image", "add", str(firmware(tmp_path)))[1].split()[0]
+    order = ("--sha256", digest, "--identifier", "FW", "--meter", "MTR0005", "--window", "later")
+    assert far("campaign", "submit", "--id", "by-night", *order)[0] == 0
+    command = [sys.executable, "-m", "gateway", "campaign", "watch", "by-night", "--gateway", "gw-1"]
+    with (tmp_path / "said").open("w") as said:
+        watching = subprocess.Popen([*command, "--broker", mosquitto.url], stdout=said, stderr=said)
+
+    def until(words: str) -> None:
+        eventually(lambda: words in (tmp_path / "said").read_text(), (tmp_path / "said").read_text)
+
+    until("MTR0005: queued")
+    gateway.stop()
+    until("gateway gw-1 is offline, and was connected last at ")
+    gateway.start()
+    until_online(mosquitto)
+    assert far("campaign", "resume", "by-night")[0] == 1
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(PATIENCE_S) == Exit.INTERRUPTED
+    until("Look again: meter-gateway campaign watch by-night --gateway gw-1")
+    assert far("campaign", "cancel", "by-night")[:2] == (0, "campaign by-night: cancelled\n")
+
+
+def test_a_broker_of_mqtt_3_1_1_carries_the_same_commands(
+    gateway: RunningGateway, mosquitto: Mosquitto, type_in: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OneVersion(mosquitto.port) as old:
+        assert main(["campaign", "ls", "--json", "--broker", old.url, "--gateway", "gw-1"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(type_in("campaign", "ls", "--json")[1])
+
+
 # -- what is not done, and why --------------------------------------------------------------------------------
 
 
@@ -222,6 +283,39 @@ def test_a_broker_that_is_not_there_or_does_not_know_us_ends_it_at_once(
         said = capsys.readouterr()
         assert "not authori" in said.err.lower()
         assert "a wrong one" not in said.err + said.out
+
+
+@pytest.mark.parametrize(
+    "rules, expected",
+    [
+        ("topic read mgw/v1/+/state", "the broker refuses mgw/v1/gw-7/cmd/ping: not authorized 0x87"),
+        ("topic read mgw/v1/+/state\ntopic write mgw/v1/+/cmd/+", "may this user read mgw/v1/gw-7/rsp/cli-"),
+        ("topic write mgw/v1/+/cmd/+", "this user may not read its `state`"),
+    ],
+    ids=["orders are not let in", "replies are hidden", "all is hidden"],
+)
+def test_a_broker_that_hides_something_is_told_by_what_it_hides(
+    rules: str,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "_REPLY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(broker_client, "RETAINED_S", 1.0)
+    users = password_file(tmp_path, "gw-7", "secret")
+    acl = f"{rules}\nuser gw-7\ntopic readwrite mgw/v1/#\n"
+    settings = f"allow_anonymous true\npassword_file {users}"
+    with Mosquitto(tmp_path / "broker", settings=settings, acl=acl) as strict:
+        broker = PahoBroker(MqttSettings(strict.url, username="gw-7", password="secret"), "gw-7")
+        itself = uplink_head_end.HeadEnd(broker, root="mgw/v1", name="gw-7", clock=SystemClock())
+        itself.hear("gw-7", "cmd/+", "state")
+        eventually(lambda: itself.step(0.1) or itself.up)
+        broker.publish(Message("mgw/v1/gw-7/state", b'{"online": true, "session": "s"}', retain=True))
+        eventually(lambda: itself.step(0.1) or itself.states)
+        assert main(["status", "--broker", strict.url, "--gateway", "gw-7"]) == Exit.NO_DAEMON
+        assert expected in capsys.readouterr().err
+        broker.drop()
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_a_gateway_that_is_offline_is_told_and_gets_nothing_unless_the_order_may
 ) -> None:
     told("west-1/state", OFFLINE)
     told("west-2/state", OFFLINE)
-    submit = order("fw-6", digest, "--all", "--dry-run")
+    submit = order("fw-6", digest, "--meter", "MTR0001", "--dry-run")
     status, out, _ = far(*submit, gateway="east-1,west-1")
     assert (status, "connected last at 2026-11-22T20:00:00.000Z; nothing was sent" in out) == (1, True)
     assert "west-1/cmd" not in mosquitto.log()
@@ -234,9 +234,8 @@ def test_a_gateway_that_is_offline_is_told_and_gets_nothing_unless_the_order_may
         assert west.wait_for("mgw/v1/west-1/cmd/campaign.submit", 2)[0].document["verb"] == "campaign.submit"
 
     monkeypatch.setattr(fleet_watch, "OFFLINE_PATIENCE_S", 0.5)
-    status, out, _ = far(
-        *submit[:3], "fw-7", *submit[4:], "--queue", "1h", "--watch", gateway="west-1,east-1"
-    )
+    another = order("fw-7", digest, "--meter", "MTR0002", "--dry-run", "--watch", "--queue", "1h")
+    status, out, _ = far(*another, gateway="west-1,east-1")
     assert status == 1
     assert "west-1: waits for the gateway" in out
     assert rows(out)["east-1"][:2] == ["online", "succeeded"]
@@ -288,6 +287,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_work(
     assert watching.end() == Exit.INTERRUPTED
     watching.until("Look again: meter-gateway campaign watch fw-10 --gateway east-*")
     assert far("campaign", "cancel", "fw-10")[0] == 0
+    assert far("campaign", "watch", "fw-10")[0] == 1
 
 
 # -- very many ------------------------------------------------------------------------------------------------
