@@ -88,7 +88,7 @@ bench:
 endurance:
 	@$(MAKE) --no-print-directory venv >&2
 	@$(BIN)/python tests/support/broker.py >&2
-	@$(BIN)/python -m benchmarks fuzz kill9 power_cuts store_writes resume many_meters seeds
+	@$(BIN)/python -m benchmarks fuzz command_fuzz kill9 power_cuts store_writes resume many_meters seeds
 
 deb:
 	debian/tools/make_deb

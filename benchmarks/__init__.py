@@ -31,6 +31,7 @@ what it installs: the libraries of each Debian and the containers.
     many_meters many_meters_rss_mib, many_meters_step_us: a thousand meters on sixteen ports, simulated (endurance)
     seeds       simulated_seeds      everything going wrong that can, from so many numbers (endurance)
     fuzz        fuzz_inputs          octets from outside, any at all (endurance)
+    command_fuzz command_fuzz        100,000 messages beneath cmd/ that nobody means well with (endurance)
     kill9       kill9                the daemon as a process, killed at random moments (endurance)
     power_cuts  power_cut_states     what a power cut may leave of the disk, on virtual time (endurance)
     store_writes store_writes        syncs of a transfer of five minutes; its octets as store_write_bytes (endurance)

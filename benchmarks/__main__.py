@@ -29,7 +29,7 @@ _FIGURES = (
     "command_latency", "outbox_drain", "fleet", "idle", "cli_start", "log_volume", "simulation", "instructions",
     "package",
 )  # fmt: skip
-_LONG = ("fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
+_LONG = ("fuzz", "command_fuzz", "resume", "many_meters", "seeds", "kill9", "power_cuts", "store_writes")
 _BY_LIBRARIES = ("block", "transfer")
 """Measured with each set of libraries."""
 _BY_ITSELF = "many_meters"
