@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 
-from support.door import Door, hang_up
+from support.door import Door, hang_up, header_length, packets
 
 Fate = Callable[[int, bytes], list[tuple[int, bytes]]]
 """What becomes of a block on its way: numbers and octets of those that arrive in its place."""
@@ -29,14 +29,14 @@ class BlockDoor(Door):
     def down(self, broker: socket.socket, client: socket.socket) -> None:
         self.connections += 1
         with contextlib.suppress(OSError):
-            for kind, packet in _packets(broker):
+            for kind, packet in packets(broker):
                 passing = list(self._passing(packet)) if kind == _PUBLISH else [packet]
                 for one in passing:
                     self._send(client, one)
         hang_up(broker, client)
 
     def _passing(self, packet: bytes) -> Iterator[bytes]:
-        start = _header_length(packet)
+        start = header_length(packet)
         topic_end = start + 2 + int.from_bytes(packet[start : start + 2])
         topic = packet[start + 2 : topic_end].decode()
         stem, _, number = topic.rpartition("/")
@@ -67,31 +67,6 @@ class BlockDoor(Door):
             return
         self.down_octets += len(octets)
         client.sendall(octets)
-
-
-def _packets(source: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """MQTT 5.0, clause 2.1."""
-    waiting = b""
-    while octets := source.recv(65536):
-        waiting += octets
-        while len(waiting) >= 2:
-            try:
-                start = _header_length(waiting)
-            except IndexError:
-                break
-            length = sum((octet & 0x7F) << (7 * place) for place, octet in enumerate(waiting[1:start]))
-            if len(waiting) < start + length:
-                break
-            packet, waiting = waiting[: start + length], waiting[start + length :]
-            yield packet[0] >> 4, packet
-
-
-def _header_length(packet: bytes) -> int:
-    """Octets before the variable header: one, and those of the length."""
-    end = 1
-    while packet[end] & 0x80:
-        end += 1
-    return end + 1
 
 
 def _variable_length(value: int) -> bytes:

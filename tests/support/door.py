@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 
@@ -29,6 +29,10 @@ class Door:
     def down(self, broker: socket.socket, client: socket.socket) -> None:
         """Carry what the broker sends, until either end is closed."""
         carry(broker, client)
+
+    def up(self, client: socket.socket, broker: socket.socket) -> None:
+        """Carry what the client sends, until either end is closed."""
+        carry(client, broker)
 
     def break_connections(self) -> None:
         """Cut every connection at once, as a failing network does; new ones are taken."""
@@ -66,7 +70,7 @@ class Door:
             self._open.append(broker)
             broker.sendall(first)
             self._begin(self.down, broker, client)
-            carry(client, broker)
+            self.up(client, broker)
 
     def _begin(self, work: Callable[..., None], *given: socket.socket) -> None:
         self._threads.append(threading.Thread(target=work, args=given, daemon=True))
@@ -85,3 +89,28 @@ def hang_up(*sockets: socket.socket) -> None:
     for one in sockets:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
+
+
+def packets(source: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """MQTT 5.0, clause 2.1."""
+    waiting = b""
+    while octets := source.recv(65536):
+        waiting += octets
+        while len(waiting) >= 2:
+            try:
+                start = header_length(waiting)
+            except IndexError:
+                break
+            length = sum((octet & 0x7F) << (7 * place) for place, octet in enumerate(waiting[1:start]))
+            if len(waiting) < start + length:
+                break
+            packet, waiting = waiting[: start + length], waiting[start + length :]
+            yield packet[0] >> 4, packet
+
+
+def header_length(packet: bytes) -> int:
+    """Octets before the variable header: one, and those of the length."""
+    end = 1
+    while packet[end] & 0x80:
+        end += 1
+    return end + 1
