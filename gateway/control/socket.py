@@ -2,7 +2,8 @@
 
 Who may use it is a matter of its file's mode and group; who did is asked of the kernel (SO_PEERCRED, unix(7)).
 A file comes along as a descriptor (SCM_RIGHTS) with the first octet of its line. One thread, no waiting for a
-client: whoever does not read or sends too much is dropped.
+client: whoever does not read, sends too much or does not end a line is dropped, and whoever is silent gives way to
+somebody new where all places are taken. No client costs more memory than UNREAD_LIMIT_BYTES and two lines.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import select
 import selectors
 import socket
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 from gateway.board import CONTROL, Board
@@ -39,6 +41,11 @@ UNREAD_LIMIT_BYTES = 4 * 2**20
 AWAITED_LIMIT = 16
 """Reads that one client may wait for."""
 
+_LINE_TIMEOUT_S = 30.0
+"""A line that was begun has ended by then: it is written by a program, and goes no further than this machine."""
+_SILENT_S = 60.0
+"""Who has asked nothing for so long, and waits for nothing, gives way to somebody new where all places are taken."""
+_TELL_AGAIN_S = 3600.0
 _IDLE_S = 0.5
 _AWAITING_S = 0.05
 """How often the Store is asked for the end of a read; select(2) cannot hear the bell."""
@@ -60,6 +67,7 @@ class ControlServer:
         self._board = board
         self._clock = clock
         self._clients: dict[socket.socket, _Client] = {}
+        self._complaints = _Complaints(clock)
         self._selector = selectors.DefaultSelector()
         self._listener = _listen(path)
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -75,6 +83,7 @@ class ControlServer:
             elif client := self._clients.get(key.fileobj):  # type: ignore[call-overload]  # only sockets are registered
                 served += self._serve(client, events)
         self._tell_ends()
+        self._drop_who_ends_no_line()
         self._controller.tidy()
         sentence = f"{len(self._clients)} clients, {served} commands"
         return StepReport(sentence, self._clock.monotonic())
@@ -95,19 +104,35 @@ class ControlServer:
         with suppress(OSError):  # nobody is there any more, or there is no descriptor left for now
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            if len(self._clients) >= CLIENTS_LIMIT:
-                log.warning("a client was turned away: %d are connected", CLIENTS_LIMIT)
+            if len(self._clients) >= CLIENTS_LIMIT and not self._make_room():
+                self._complaints.tell("a client was turned away", f"{CLIENTS_LIMIT} are connected")
                 connection.close()
                 return
-            client = self._clients[connection] = _Client(connection)
+            client = self._clients[connection] = _Client(connection, self._clock.monotonic())
             self._watch(client)
+
+    def _make_room(self) -> bool:
+        """Drop who has been silent the longest, if that is long."""
+        silent = [client for client in self._clients.values() if not client.awaited]
+        client = min(silent, key=lambda client: client.heard_at, default=None)
+        if client is None or self._clock.monotonic() - client.heard_at < _SILENT_S:
+            return False
+        self._complaints.tell("a silent client gave way", client.who)
+        self._drop(client)
+        return True
+
+    def _drop_who_ends_no_line(self) -> None:
+        late = self._clock.monotonic() - _LINE_TIMEOUT_S
+        for client in [client for client in self._clients.values() if client.begun_at < late]:
+            self._complaints.tell("a client was dropped", f"{client.who} does not end its line")
+            self._drop(client)
 
     def _serve(self, client: _Client, events: int) -> int:
         """Read and answer; returns how many commands there were."""
         served = 0
         with self._guarded(client):
             if events & selectors.EVENT_READ:
-                for line, descriptor in client.receive():
+                for line, descriptor in client.receive(self._clock.monotonic()):
                     self._answer(client, line, descriptor)
                     served += 1
         return served
@@ -145,7 +170,7 @@ class ControlServer:
             yield
             client.flush()
         except (OSError, _TooMuchError) as error:
-            log.info("%s was dropped: %s", client.who, error)
+            self._complaints.tell("a client was dropped", f"{client.who}: {error}")
             self._drop(client)
             return
         if client.at_end and (client.gone() or not (client.unread or client.awaited)):
@@ -173,6 +198,28 @@ class ControlServer:
         client.close()
 
 
+class _Complaints:
+    """What is wrong with clients, each kind once an hour: one that comes again and again fills no log."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def tell(self, kind: str, why: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._told.get(kind, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
+            self._left_out[kind] += 1
+            return
+        self._told[kind] = now
+        more = (
+            f" (and {left_out} more since it was last told)"
+            if (left_out := self._left_out.pop(kind, 0))
+            else ""
+        )
+        log.warning("%s: %s%s", kind, why, more)
+
+
 class _TooMuchError(Exception):
     """More than one client may ask of us; it is dropped."""
 
@@ -180,8 +227,12 @@ class _TooMuchError(Exception):
 class _Client:
     """One connection: what came and is no line yet, and what it has not read yet."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, now_s: float) -> None:
         self.connection = connection
+        self.heard_at = now_s
+        """When it came, or its last line did."""
+        self.begun_at = inf
+        """Since when a line has begun that has not ended."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, self.uid, _gid = _CREDENTIALS.unpack(credentials)
         self.who = f"uid {self.uid} (pid {pid})"
@@ -194,7 +245,7 @@ class _Client:
         self._begun = bytearray()
         self._descriptors: deque[int] = deque()
 
-    def receive(self) -> Iterator[tuple[bytes, int | None]]:
+    def receive(self, now_s: float) -> Iterator[tuple[bytes, int | None]]:
         """The lines that are complete, each with the file that came along; the descriptor is the caller's to
         close. Raises _TooMuchError for a line that is too long."""
         try:
@@ -210,6 +261,12 @@ class _Client:
         self._begun += octets or (_LINE if self._begun else b"")
         *lines, rest = self._begun.split(_LINE)
         self._begun = bytearray(rest)
+        if lines:
+            self.heard_at = now_s
+        if not rest:
+            self.begun_at = inf
+        elif lines or self.begun_at == inf:
+            self.begun_at = now_s
         for line in lines:
             yield bytes(line), self._descriptors.popleft() if self._descriptors else None
         # Somewhat more than allowed, so that a long line is refused with a reply before one hangs up.

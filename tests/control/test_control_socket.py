@@ -236,6 +236,77 @@ def test_not_more_clients_than_the_limit(room):
     assert room.client().ask("ping")["status"] == "done"
 
 
+def test_who_begins_a_line_and_does_not_end_it_is_dropped_in_time(room):
+    slow, quick = room.client(), room.client()
+    for _ in range(29):
+        slow.send(b" ")
+        room.desk.clock.advance(1)
+        assert quick.ask("ping")["status"] == "done"
+    assert not slow.is_dropped()
+    room.desk.clock.advance(5)
+    assert slow.is_dropped()
+    assert quick.ask("ping")["status"] == "done"
+    quick.send(b" ")
+    room.desk.clock.advance(29)
+    quick.send(b"\n")
+    assert quick.reply()["code"] == "E_SCHEMA"
+    room.desk.clock.advance(29)
+    assert quick.ask("ping")["status"] == "done"
+
+
+def test_who_is_silent_gives_way_where_all_places_are_taken_and_who_waits_does_not(room, caplog):
+    clients = [room.client() for _ in range(CLIENTS_LIMIT)]
+    room.step(CLIENTS_LIMIT + 1)
+    assert clients[0].ask("meter.probe", {"meter": "MTR1"})["status"] == "accepted"
+    room.desk.clock.advance(59)
+    assert room.client().is_dropped()
+    assert clients[1].ask("ping")["status"] == "done"
+    room.desk.clock.advance(2)
+    newcomers = [room.client() for _ in range(CLIENTS_LIMIT - 2)]
+    room.step(CLIENTS_LIMIT)
+    assert all(client.ask("ping")["status"] == "done" for client in (*newcomers, clients[1]))
+    assert all(client.is_dropped() for client in clients[2:])
+    assert room.client().is_dropped()
+    room.desk.store.finish_errand(room.desk.store.take_errand("rs485-1"), Reply(None, ReplyStatus.DONE))
+    assert clients[0].reply()["status"] == "done"
+
+
+def test_thousands_that_come_in_vain_are_one_line_of_the_log_an_hour(room, caplog):
+    clients = [room.client() for _ in range(CLIENTS_LIMIT)]
+    room.step(CLIENTS_LIMIT + 1)
+    for _ in range(2000):
+        with socket.socket(socket.AF_UNIX) as one_more:
+            one_more.connect(str(room.path))
+            room.step()
+    assert len(caplog.records) == 1
+    room.desk.clock.advance(3600)
+    assert clients[0].ask("ping")["status"] == "done"
+    for client in clients[1:]:
+        client.socket.close()
+    room.step()
+    for number in range(50):
+        client = room.client()
+        room.step(2)
+        assert client.ends_after(lambda client=client: client.send(b" " * 50_000), times=10), number
+    assert len(caplog.records) == 2
+    assert clients[0].ask("ping")["status"] == "done"
+
+
+def test_a_gibibyte_of_a_line_costs_two_lines_of_memory(room):
+    client, other = room.client(), room.client()
+    room.step(3)
+    most = 0
+
+    def send():
+        nonlocal most
+        client.send(b"x" * COMMAND_LIMIT_BYTES)
+        most = max([most, *(len(one._begun) for one in room.server._clients.values())])
+
+    assert client.ends_after(send, times=(1 << 30) // COMMAND_LIMIT_BYTES)
+    assert most <= 3 * COMMAND_LIMIT_BYTES
+    assert other.ask("ping")["status"] == "done"
+
+
 def test_one_client_waits_for_so_many_ends_only(room):
     client = room.client()
     for _ in range(AWAITED_LIMIT):
