@@ -156,7 +156,8 @@ class _Thrower:
         deadline_s = time.monotonic() + _PATIENCE_S
         while not condition():
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"not answered: {list(self._waiting.values())[:3]}, {self._without}")
+                missing = list(self._waiting.values())[:3], list(+self._without)[:3]
+                raise RuntimeError(f"not answered: {missing}")
             if self._client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
                 raise RuntimeError("the broker ended the connection")
 

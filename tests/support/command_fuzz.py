@@ -50,7 +50,8 @@ _JUNK: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Thrown:
-    """One message. `heard`: the subscription of the gateway takes it."""
+    """One message. `heard`: it is to be answered, for the subscription of the gateway takes it, and it is not the empty
+    one that takes a retained command back."""
 
     number: int
     level: str
@@ -63,7 +64,7 @@ class Thrown:
 
     @property
     def heard(self) -> bool:
-        return "/" not in self.level
+        return "/" not in self.level and not (self.retain and not self.payload)
 
     @property
     def cmd_id(self) -> str | None:
