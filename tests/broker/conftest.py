@@ -18,13 +18,12 @@ def utility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Utility]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, utility: Utility) -> Iterator[RunningGateway]:
-    """`gw-001` with one meter. Its line takes long enough for progress to be told, and its
-    certificate ends soon enough for an alarm."""
+    """`gw-001` with one meter. Its certificate ends soon enough for an alarm."""
     directory = tmp_path / "gateway"
     directory.mkdir()
     files = {key: str(file) for key, file in utility.identity("gw-001").items()}
     sections = {"gateway": {"id": "gw-001"}, "mqtt": {"url": utility.url, **files}}
-    running = RunningGateway(directory, meters=1, sections=sections, baud=57600)
+    running = RunningGateway(directory, meters=1, sections=sections)
     try:
         yield running.start()
     finally:

@@ -201,7 +201,8 @@ def test_an_update_with_its_image_goes_over_this_broker_and_uses_every_right(
     unused = [
         right
         for right in rights
-        if not any(paho.topic_matches_sub(right.replace("%u", "gw-001"), topic) for topic in said)
+        if "progress" not in right  # told now and then, of what takes its time
+        and not any(paho.topic_matches_sub(right.replace("%u", "gw-001"), topic) for topic in said)
     ]
     assert not unused, said
 
