@@ -135,6 +135,12 @@ def _gateway(table: Table) -> GatewaySettings:
         timezone=table.read(
             "timezone", v.TIMEZONE, known.timezone, "A name of the IANA database. Without it: the machine's."
         ),
+        retention_s=table.read(
+            "retention",
+            v.duration("1d", "3650d"),
+            known.retention_s,
+            "So long after its end a campaign is kept; then it is forgotten, and what the broker shows of it emptied.",
+        ),
         require_synced_clock=table.read(
             "require_synced_clock",
             v.BOOLEAN,

@@ -65,6 +65,9 @@ DISK_EVERY_S = 30.0
 SIGNATURES_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
 CERTIFICATES_EVERY_S = 86_400.0
+_PRUNED_AT_ONCE = 200
+"""Transactions of an hour in which old campaigns are forgotten: half a minute on a slow card, which the scheduler's
+other bells wait for."""
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
 """Time of day that is off by more against monotonic time was set, not slewed."""
@@ -338,6 +341,10 @@ class Daemon:
         if self._clock_state != "unsynced":
             self._store.purge_expired()
             self._images.forget_old_parts(self._clock.now())
+            images = {holding.sha256 for holding in self._images.holdings()}
+            for _ in range(_PRUNED_AT_ONCE):
+                if not self._store.prune(self._config.gateway.retention_s, images):
+                    break
 
     def _look_at_signatures(self) -> None:
         """Again, where nobody could."""

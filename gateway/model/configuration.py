@@ -101,6 +101,8 @@ class GatewaySettings:
     control_socket: Path = Path("/run/meter-gateway/control.sock")
     timezone: str = ""
     require_synced_clock: bool = True
+    retention_s: float = 90 * 86400.0
+    """So long after its end a campaign is kept, and shown to head-ends."""
 
 
 @dataclass(frozen=True, slots=True)

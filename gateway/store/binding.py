@@ -24,7 +24,7 @@ from gateway.durable import replace_durably
 from gateway.errors import Code, MachineError, StateError
 from gateway.model import AlarmKind, Machine
 from gateway.store.counters import END
-from gateway.store.meters import Meters
+from gateway.store.pruning import Pruning
 from gateway.store.rows import insert
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ MACHINE_FILE = "machine.json"
 _MACHINE = "machine"
 
 
-class Binding(Meters):
+class Binding(Pruning):
     """Nothing is bound or refused until `look_at_machine` was called."""
 
     _strange = ""

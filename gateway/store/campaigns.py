@@ -101,8 +101,10 @@ class Campaigns(Jobs):
                 raise BusyError(
                     "too many messages wait for the broker; new campaigns are taken when it has them"
                 )
-            if self.campaign(campaign.id):
-                raise ConflictError(f"campaign {campaign.id} exists already; an id is never used twice")
+            if self._is_used(campaign.id):
+                raise ConflictError(
+                    f"campaign {campaign.id} exists already, or did: an id is never used twice"
+                )
             self._check_free(jobs)
             if manifest:
                 digest = self._keep_manifest(database, campaign.sha256, manifest)
@@ -110,8 +112,7 @@ class Campaigns(Jobs):
             self._raise_floors(database, floors or {})
             insert(database, "campaigns", {**CAMPAIGN.values(campaign), "cmd_id": command.cmd_id})
             self._tell_campaign(database, campaign, who=command.who)
-            for job in jobs:
-                self._insert_job(database, job)
+            self._insert_jobs(database, jobs)
             self._snapshot_campaign(database, campaign)
             self._ring(jobs)
             return accepted
@@ -258,6 +259,11 @@ class Campaigns(Jobs):
             campaign, state=CampaignState.CANCELLING, code=code, message=message, paused=None, opens_at=None
         )
         return self._settle(database, stopping, who=who)
+
+    def _is_used(self, campaign_id: str) -> bool:
+        """Also by a campaign that was forgotten."""
+        query = "SELECT 1 FROM campaigns WHERE id = ? UNION ALL SELECT 1 FROM campaign_ids WHERE id = ?"
+        return self._row(query, campaign_id, campaign_id) is not None
 
     def _open_campaign(self, campaign_id: str) -> Campaign:
         campaign = self.campaign(campaign_id)

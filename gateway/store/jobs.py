@@ -77,19 +77,25 @@ class Jobs(Commands):
         """What the newest job that began a transfer in this meter left unfinished, of whatever campaign: it tells
         our own transfer from a stranger's. None after an update: that transfer is over."""
         row = self._row(
-            f"{JOBS} WHERE jobs.meter_id = ? AND (transfers.job IS NOT NULL OR jobs.state = ?)"
+            f"{JOBS} WHERE jobs.meter_id = ? AND (transfers.job IS NOT NULL OR jobs.state = ?)"  # noqa: S608  # constants
+            " AND jobs.number > coalesce((SELECT job FROM remnants WHERE meter_id = jobs.meter_id), 0)"
             " ORDER BY jobs.number DESC LIMIT 1",
             meter_id,
             JobState.UPDATED,
         )
-        return job_of(row).record if row else None
+        if row:
+            return job_of(row).record
+        left = self._row("SELECT * FROM remnants WHERE meter_id = ? AND sha256 IS NOT NULL", meter_id)
+        return TRANSFER.read(left) if left else None
 
     def versions(self) -> dict[str, str]:
         """The firmware version that each meter reported last; those that never did are left out."""
         # max() takes the other columns from the row that it found (sqlite.org/lang_select.html#bareagg).
         rows = self._rows(
-            "SELECT meter_id, max(number), coalesce(nullif(version_after, ''), version_before) AS version FROM jobs"
-            " WHERE version_before != '' OR version_after != '' GROUP BY meter_id"
+            "SELECT meter_id, max(number), version FROM"
+            " (SELECT meter_id, number, coalesce(nullif(version_after, ''), version_before) AS version FROM jobs"
+            " UNION ALL SELECT meter_id, version_job, version FROM remnants)"
+            " WHERE version != '' GROUP BY meter_id"
         )
         return {row["meter_id"]: row["version"] for row in rows}
 
@@ -185,9 +191,17 @@ class Jobs(Commands):
         assert row, "the job was read in this transaction"
         return int(row["number"])
 
-    def _insert_job(self, database: sqlite3.Connection, job: Job) -> None:
-        job = replace(job, rev=job.rev + 1)
-        insert(database, "jobs", JOB.values(job))
+    def _insert_jobs(self, database: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        # Those that were forgotten are older, even where they were the last.
+        (last,) = database.execute(
+            "SELECT max(coalesce(max(number), 0), (SELECT coalesce(max(max(job, version_job)), 0) FROM remnants))"
+            " FROM jobs"
+        ).fetchone()
+        for number, job in enumerate(jobs, last + 1):
+            self._insert_job(database, number, replace(job, rev=job.rev + 1))
+
+    def _insert_job(self, database: sqlite3.Connection, number: int, job: Job) -> None:
+        insert(database, "jobs", {"number": number, **JOB.values(job)})
         self._snapshot_job(database, job)
 
     def _write_job(self, database: sqlite3.Connection, stored: Job, job: Job, *, who: str = GATEWAY) -> Job:

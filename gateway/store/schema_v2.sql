@@ -37,6 +37,36 @@ ALTER TABLE campaigns ADD COLUMN fetch_done INTEGER NOT NULL DEFAULT 0;
 -- The meter may have this time in its own schedule.
 ALTER TABLE transfers ADD COLUMN scheduled_at TEXT;
 
+-- What is left of jobs that were forgotten (store/pruning.py), one row for each meter: what `job` left in it, nothing
+-- where that was an update, and the version that it reported in `version_job`. Both are numbers of jobs.
+CREATE TABLE remnants (
+  meter_id TEXT PRIMARY KEY,
+  version TEXT NOT NULL DEFAULT '',
+  version_job INTEGER NOT NULL,
+  job INTEGER NOT NULL,
+  sha256 TEXT,
+  identifier BLOB,
+  image_size INTEGER,
+  block_size INTEGER,
+  initiates INTEGER,
+  initiated_over INTEGER,
+  initiate_answered INTEGER,
+  acked BLOB,
+  ceiling INTEGER,
+  verifies INTEGER,
+  activate_decided INTEGER,
+  scheduled_at TEXT
+) STRICT, WITHOUT ROWID;
+
+-- Ids of campaigns that were forgotten: none is used twice.
+CREATE TABLE campaign_ids (
+  id TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- From when on a campaign is kept whose finished_at came of a clock that was wrong.
+ALTER TABLE campaigns ADD COLUMN kept_since TEXT;
+CREATE INDEX campaigns_ended ON campaigns (finished_at) WHERE finished_at IS NOT NULL;
+
 -- When it is expected to have ended (plan/eta.py).
 ALTER TABLE campaigns ADD COLUMN eta TEXT;
 

@@ -20,7 +20,11 @@ class Store(Binding):
     the one `_commit`), Counters, Telling (events and outbox), Commands (replies and errands), Jobs, Campaigns, Parking
     (meters that are left alone, counters that jump), Tunings (what meters take), Alarms,
     Holds (lines that are lent), Conducting (what waits for its time or for an operator),
+    <<<<<<< HEAD
     Meters (that come and go by command), Binding (which machine it belongs to).
+    =======
+    Pruning (what ended long ago), Binding (which machine it belongs to).
+    >>>>>>> 56693eb (wip3 retention)
     """
 
     def __init__(

@@ -200,7 +200,7 @@ def test_a_newer_schema_stops_this_program_and_stays_as_it_is(tmp_path, clock):
 @pytest.mark.parametrize(
     "noun, table, elsewhere",
     [
-        (Campaign, "campaigns", {"cmd_id", "number"}),
+        (Campaign, "campaigns", {"cmd_id", "number", "kept_since"}),
         (Job, "jobs", {"number"}),
         (TransferRecord, "transfers", {"job"}),
     ],

@@ -166,9 +166,9 @@ class _FragileStore(Store):
         self._campaigns_written.append(campaign)
         super()._tell_campaign(database, campaign, who=who)
 
-    def _insert_job(self, database: sqlite3.Connection, job: Job) -> None:
+    def _insert_job(self, database: sqlite3.Connection, number: int, job: Job) -> None:
         self._jobs_written.append(job)
-        super()._insert_job(database, job)
+        super()._insert_job(database, number, job)
 
     def _write_job(self, database: sqlite3.Connection, stored: Job, job: Job, *, who: str = GATEWAY) -> Job:
         if job.state is not stored.state:
