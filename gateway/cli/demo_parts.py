@@ -165,7 +165,7 @@ class HeadEnd:
         )
 
     def __enter__(self) -> Self:
-        self._broker.connect(Message(f"{self._base}/head-end", b""))
+        self._broker.connect()
         self._await(Connected)
         self._broker.subscribe(f"{self._base}/#")
         self._await(Subscribed)

@@ -20,7 +20,7 @@ from gateway.wire.tally import Tally
 POST_S = 5.0
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
-_COUNTS = tuple(field.name for field in fields(Tally) if field.type == "int")
+COUNTED = tuple(field.name for field in fields(Tally) if field.type == "int")
 
 
 class Figures:
@@ -93,7 +93,7 @@ class Figures:
         heard_at_s = max(
             (tally.heard_at_s for tally in tallies if tally.heard_at_s is not None), default=None
         )
-        counts: Mapping[str, Any] = {name: sum(getattr(tally, name) for tally in tallies) for name in _COUNTS}
+        counts: Mapping[str, Any] = {name: sum(getattr(tally, name) for tally in tallies) for name in COUNTED}
         return {**counts, "last_heard": self._moment(heard_at_s)}
 
     def _moment(self, at_s: float | None) -> str | None:

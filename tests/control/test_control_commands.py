@@ -15,6 +15,7 @@ from support.desk import (
     IMAGE,
     LOCAL,
     MQTT,
+    PROBED,
     SHA256,
     URL,
     Desk,
@@ -36,6 +37,7 @@ from gateway.model import (
     ReplyStatus,
 )
 from gateway.store.documents import time_text
+from gateway.worker.figures import COUNTED
 
 REJECTED, DONE, ACCEPTED = ReplyStatus.REJECTED, ReplyStatus.DONE, ReplyStatus.ACCEPTED
 
@@ -260,8 +262,8 @@ def test_the_final_reply_takes_the_place_of_the_first(desk):
     raw = json.dumps(desk.envelope("meter.probe", {"meter": "MTR1"})).encode()
     assert desk.give(raw, MQTT).status is ACCEPTED
     errand = desk.store.take_errand("rs485-1")
-    desk.store.finish_errand(errand, Reply(errand.cmd_id, DONE, data={"image_block_size": 256}))
-    assert desk.give(raw, MQTT).data == {"image_block_size": 256}
+    desk.store.finish_errand(errand, Reply(errand.cmd_id, DONE, data=PROBED))
+    assert desk.give(raw, MQTT).data == PROBED
     assert desk.store.take_errand("rs485-1") is None
     assert [document["status"] for _, document in desk.outbox()] == ["accepted", "done", "done"]
 
@@ -307,12 +309,15 @@ def test_the_gateway_says_what_it_is(desk):
     assert "image.add" not in info["mqtt_verbs"]
 
 
+FIGURES = {**dict.fromkeys(COUNTED, 3), "last_heard": None}
+
+
 def test_ports_and_meters_are_listed_with_what_goes_on(desk):
-    desk.board.post(("port", "lan"), {"errors": 3})
+    desk.board.post(("port", "lan"), {"figures": FIGURES})
     desk.send("campaign.submit", order())
     first, second = desk.send("port.list").data["ports"]
     assert (first["port"], first["device"], first["meters"]) == ("rs485-1", "/dev/ttyUSB0", 2)
-    assert (second["address"], second["errors"]) == ("192.0.2.10:4059", 3)
+    assert (second["address"], second["figures"]) == ("192.0.2.10:4059", FIGURES)
     meters = desk.send("meter.list").data["meters"]
     assert [
         (one["meter"], one["port"], one["profile"], one["campaign_id"], one["state"]) for one in meters

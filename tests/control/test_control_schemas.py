@@ -12,7 +12,7 @@ from gateway.control.schema import schema
 from gateway.control.verbs import VERBS
 from gateway.errors import ADVICE, Code
 from gateway.identifiers import identifier_octets, identifier_text
-from gateway.model import AlarmKind, CampaignState, Job, JobState, Reply, ReplyStatus
+from gateway.model import TERMINAL_JOB, AlarmKind, CampaignState, Job, JobState, PausedWhy, Reply, ReplyStatus
 from gateway.simulator.clock import EPOCH, VirtualClock
 from gateway.store.documents import (
     ALARM_ADVICE,
@@ -24,16 +24,18 @@ from gateway.store.documents import (
     time_text,
 )
 
-NAMES = ["command", "reply", "campaign", "job", "event", "alarm"]
+NAMES = [
+    "command", "reply", "answer", "campaign", "job", "event", "alarm", "state", "info", "progress", "fetch", "get",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_schema_is_one_and_needs_nothing_outside_itself(name):
+def test_a_schema_is_one_and_needs_nothing_but_those_beside_it(name):
     document = schema(name)
     Draft202012Validator.check_schema(document)
     refs = {part["$ref"] for part in every_object(document) if "$ref" in part}
     for ref in refs:
-        assert ref.removeprefix("#/$defs/") in document["$defs"]
+        assert ref.removeprefix("#/$defs/") in document["$defs"] or ref.removesuffix(".json") in NAMES
 
 
 def every_object(node):
@@ -60,7 +62,14 @@ def test_schemas_and_code_name_the_same_things():
     assert set(schema("event")["properties"]["state"]["enum"]) == {*CampaignState, *JobState, None}
     assert schema("alarm")["properties"]["kind"]["enum"] == list(AlarmKind) == list(ALARM_ADVICE)
     assert schema("reply")["properties"]["status"]["enum"] == list(ReplyStatus)
+    assert schema("progress")["properties"]["state"]["enum"] == [
+        state for state in JobState if state not in TERMINAL_JOB
+    ]
+    for one in (schema("campaign"), schema("answer")["$defs"]["held_or_not"]):
+        assert one["properties"]["paused"]["enum"] == [*PausedWhy, None]
+    assert schema("answer")["$defs"]["campaign_state"]["enum"] == list(CampaignState)
     assert VERBS.keys() <= schema("command")["$defs"].keys()
+    assert VERBS.keys() <= schema("answer")["$defs"].keys()
 
 
 def test_the_example_of_the_contract_is_by_the_schema():

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.desk import IMAGE, SHA256, Desk, hold, order
+from support.desk import IMAGE, PROBED, SHA256, Desk, hold, order
 
 from gateway.control import ControlServer
 from gateway.control.envelope import COMMAND_LIMIT_BYTES
@@ -201,7 +201,7 @@ def test_a_script_may_end_its_side_at_once_and_still_read(room):
     client.socket.shutdown(socket.SHUT_WR)  # as `echo -n ... | nc -N -U` does
     assert client.reply()["status"] == "accepted"
     errand = room.desk.store.take_errand("rs485-1")
-    room.desk.store.finish_errand(errand, Reply(None, ReplyStatus.DONE))
+    room.desk.store.finish_errand(errand, Reply(None, ReplyStatus.DONE, data=PROBED))
     assert client.reply()["status"] == "done"
     assert client.is_dropped()
 
@@ -337,7 +337,7 @@ def test_a_client_that_goes_away_takes_nothing_along(room):
     asked.ask("meter.probe", {"meter": "MTR1"})
     asked.socket.close()
     errand = room.desk.store.take_errand("rs485-1")
-    room.desk.store.finish_errand(errand, Reply(None, ReplyStatus.DONE))
+    room.desk.store.finish_errand(errand, Reply(None, ReplyStatus.DONE, data=PROBED))
     room.step(3)
     assert room.client().ask("ping")["status"] == "done"
 

@@ -9,6 +9,7 @@ import pytest
 from support.desk import (
     IMAGE,
     MQTT,
+    PROBED,
     Desk,
     Fuse,
     PowerCut,
@@ -89,7 +90,7 @@ def supply(desk):
 def run_errand(store, world):
     if errand := store.take_errand("rs485-1"):
         world.probes += 1
-        store.finish_errand(errand, Reply(errand.cmd_id, ReplyStatus.DONE, data={"image_transfer_status": 0}))
+        store.finish_errand(errand, Reply(errand.cmd_id, ReplyStatus.DONE, data=PROBED))
 
 
 def use_counters(store, job, world):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.desk import BASE, campaign, command, jobs_of, memory_directory, open_store, short, told
+from support.desk import BASE, PROBED, campaign, command, jobs_of, memory_directory, open_store, short, told
 
 from gateway.board import CONTROL, Board
 from gateway.clock import EARLIEST
@@ -17,6 +17,7 @@ from gateway.simulator.clock import VirtualClock
 from gateway.store.commands import COMMANDS_LIMIT, ERRANDS_PER_PORT, STORED_REPLY_LIMIT_BYTES
 
 PORT = "rs485-1"
+PONG = {"ts": "2026-01-01T00:00:00.000Z"}
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_a_line_of_the_log_cannot_be_forged_by_a_meter(store, clock, caplog):
 
 def test_a_reply_is_kept_until_a_day_after_its_command_expired(store, clock):
     asked = command(clock, "ping")
-    reply = Reply(asked.cmd_id, ReplyStatus.DONE, data={"ts": "now"})
+    reply = Reply(asked.cmd_id, ReplyStatus.DONE, data=PONG)
     assert store.record(asked, reply) == reply
     for hours in (1, 23.9):
         clock.advance(hours * 3600)
@@ -231,15 +232,16 @@ def test_the_reply_of_an_order_is_kept_while_the_order_goes_on(store, clock):
 
 def test_an_id_means_one_body_in_whatever_case_it_is_written(store, clock):
     asked = command(clock, "ping", cmd_id="ABCDEF00-0000-4000-8000-000000000000")
-    store.record(asked, Reply(asked.cmd_id, ReplyStatus.DONE))
+    store.record(asked, Reply(asked.cmd_id, ReplyStatus.DONE, data=PONG))
     assert store.stored_reply(asked.cmd_id.lower(), asked.body_sha256) is not None
     with pytest.raises(ConflictError):
         store.stored_reply(asked.cmd_id.lower(), "f" * 64)
 
 
 def test_a_long_answer_to_a_read_is_sent_but_not_kept(store, clock):
-    asked = command(clock, "campaign.list")
-    long = Reply(asked.cmd_id, ReplyStatus.DONE, data={"text": "x" * STORED_REPLY_LIMIT_BYTES})
+    asked = command(clock, "meter.probe")
+    probed = {**PROBED, "logical_device_name": "x" * STORED_REPLY_LIMIT_BYTES}
+    long = Reply(asked.cmd_id, ReplyStatus.DONE, data=probed)
     assert store.record(asked, long) is long
     assert store.stored_reply(asked.cmd_id, asked.body_sha256) is None
     assert store.record(asked, long) is long  # asked again: read again
@@ -253,9 +255,9 @@ def test_not_more_commands_are_remembered_than_the_limit(store, clock, monkeypat
     monkeypatch.setattr("gateway.store.commands.COMMANDS_LIMIT", 3)
     for _ in range(3):
         asked = command(clock, "ping")
-        store.record(asked, Reply(asked.cmd_id, ReplyStatus.DONE))
+        store.record(asked, Reply(asked.cmd_id, ReplyStatus.DONE, data=PONG))
     with pytest.raises(BusyError):
-        store.record(command(clock, "ping"), Reply(None, ReplyStatus.DONE))
+        store.record(command(clock, "ping"), Reply(None, ReplyStatus.DONE, data=PONG))
 
 
 def test_replies_that_nobody_can_stop_do_not_fill_the_disk(tmp_path, clock):
@@ -286,9 +288,9 @@ def test_reads_of_a_port_are_done_in_the_order_of_asking_and_answered_once(tmp_p
         taken = store.take_errand(PORT)
         assert taken.cmd_id == command_.cmd_id
         assert taken.args == {"meter": taken.meter_id}
-        store.finish_errand(taken, Reply(None, ReplyStatus.DONE, data={"image_transfer_status": 0}))
+        store.finish_errand(taken, Reply(None, ReplyStatus.DONE, data=PROBED))
         store.finish_errand(taken, Reply(None, ReplyStatus.FAILED, Code.T_SILENT))
-        assert store.reply_of(taken.cmd_id).data == {"image_transfer_status": 0}
+        assert store.reply_of(taken.cmd_id).data == PROBED
     assert board.bell(CONTROL).is_set()
     assert store.take_errand(PORT) is None
     assert [document["status"] for _, document in outbox(store)] == ["accepted", "accepted", "done", "done"]

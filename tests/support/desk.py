@@ -46,6 +46,16 @@ IMAGE = b"firmware 4.1.7 " * 1000
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
 URL = "http://127.0.0.1:8080/x3-4.1.7.bin"
 
+PROBED = {
+    "meter": "MTR1", "logical_device_name": "VIR0000000001", "firmware_version": "4.0.2",
+    "image_object": "0-0:44.0.0.255", "logical_name": "0-0:44.0.0.255", "image_block_size": 256,
+    "image_transferred_blocks_status": {"blocks": 0, "transferred": 0, "bits": ""},
+    "image_first_not_transferred_block_number": 0, "image_transfer_enabled": True,
+    "image_transfer_status": {"value": 0, "name": "not_initiated"},
+    "image_to_activate_info": {"error": "object undefined"},
+}  # fmt: skip
+"""What `meter.probe` answers."""
+
 MQTT = Origin(OriginKind.MQTT, "mqtt", reply_topic=f"{BASE}/rsp", correlation=b"\x01\x02")
 LOCAL = Origin(OriginKind.LOCAL, "uid 1000 (pid 4711)")
 

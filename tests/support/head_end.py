@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -25,6 +26,7 @@ class Heard:
     payload: bytes
     retain: bool
     correlation: bytes
+    qos: int = 1
 
     @property
     def document(self) -> Any:
@@ -43,6 +45,8 @@ class HeadEnd:
         self._changed = threading.Condition()
         self._heard: list[Heard] = []
         self._taken: set[int] = set()
+        self._verbs: dict[str, str] = {}
+        """Of the commands that were sent here, by their ids."""
         self._connected = False
         arguments: dict[str, Any] = {"client_id": client_id, "protocol": paho.MQTTv5}
         if hasattr(paho, "CallbackAPIVersion"):
@@ -81,6 +85,7 @@ class HeadEnd:
     ) -> None:
         """Send, and wait until the broker has it."""
         self._wait(lambda: self._connected, "was never connected")
+        self._note_verb(topic, payload)
         properties = _properties(PacketTypes.PUBLISH)
         if response_topic:
             properties.ResponseTopic = response_topic
@@ -139,13 +144,26 @@ class HeadEnd:
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"")
-        heard = Heard(message.topic, message.payload, bool(message.retain), correlation)
+        heard = Heard(message.topic, message.payload, bool(message.retain), correlation, message.qos)
         with self._changed:
             # The broker repeats what we had not acknowledged before a connection was lost. What the gateway sends
             # twice comes as another message, without the flag (MQTT 5.0, clause 3.3.1.1).
             if not (message.dup and heard in self._heard):
-                self._heard.append(heard)
+                self._hear(heard)
             self._changed.notify_all()
+
+    def _hear(self, heard: Heard) -> None:
+        self._heard.append(heard)
+
+    def verb_of(self, heard: Heard) -> str:
+        """Of the command that this is a reply to; "" where it is none, or to nothing that was sent here."""
+        if "/rsp" not in heard.topic:
+            return ""
+        return self._verbs.get(str(heard.document.get("cmd_id")), "")
+
+    def _note_verb(self, topic: str, payload: bytes) -> None:
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            self._verbs[str(json.loads(payload).get("cmd_id"))] = topic.partition("/cmd/")[2]
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, *_: Any) -> None:
         with self._changed:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from support import contract
 from support.patience import PATIENCE_S
 
 from gateway.model import MqttSettings
@@ -23,6 +24,7 @@ class Ours:
         self, url: str, *, client_id: str = "mgw-test", keeps_session: bool = True, **settings: Any
     ) -> None:
         self.broker = PahoBroker(MqttSettings(url, **settings), client_id, keeps_session=keeps_session)
+        contract.anybody.add(self.broker)
         self.delivered: list[Delivery] = []
         self.events: list[Event] = []
         self.deliver: Callable[[Delivery], None] = self.delivered.append
