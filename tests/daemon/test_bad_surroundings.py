@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime
+from signal import SIGKILL
 
 import pytest
 from support.box import Box, fill, tmpfs
 from support.broker import Mosquitto
 from support.faked_time import FakedTime
 from support.head_end import HeadEnd
-from support.orders import ask, jobs, order, update_all
+from support.orders import IMAGE, ask, jobs, order, update_all
 from support.patience import PATIENCE_S, eventually
-from support.running import RunningGateway
+from support.running import NEW, RunningGateway
+from support.signed import Certified, manifest
 from support.systemd import Systemd
 from support.uplinked import command
 
@@ -254,3 +257,42 @@ def test_a_clock_in_1970_is_not_believed_until_it_is_set(launch, tmp_path, monke
         years = [event.document["ts"][:4] for event in head_end.heard("mgw/v1/gw-1/event")]
         assert years[0] == "1970" and years[-1] != "1970" and years == sorted(years)
         assert gateway.stop() == 0
+
+
+# -- openssl --------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_nobody_can_prove_after_a_restart_waits_until_somebody_can(launch, tmp_path):
+    tools, works = tmp_path / "tools", tmp_path / "works"
+    tools.mkdir()
+    openssl = tools / "openssl"
+    openssl.write_text(f'#!/bin/sh\n[ -e {works} ] || kill -9 $$\nexec {shutil.which("openssl")} "$@"\n')
+    openssl.chmod(0o755)
+    works.touch()
+    utility, root = Certified("utility"), tmp_path / "root.pem"
+    root.write_bytes(utility.root)
+    gateway = launch(
+        meters=1, baud=2400,
+        sections={"firmware": {"trust": "signed", "trusted_root": str(root)}},
+        before="from gateway.daemon import process\nprocess.SIGNATURES_EVERY_S = 0.2",
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    file = tmp_path / "image"
+    file.write_bytes(IMAGE)
+    said = manifest(IMAGE, profiles=["virtual"], identifier="FW", version=NEW)
+    with Client(gateway.socket) as client, file.open("rb") as opened:
+        digest = client.ask("image.add", {"manifest": utility.enveloped(said)}, file=opened.fileno())
+        client.ask("campaign.submit", update_all("c", digest["data"]["sha256"]))
+    history = gateway.meters[0].history
+    eventually(lambda: history.blocks.total() > 3, gateway.said)
+    works.unlink()
+    gateway.stop(SIGKILL)
+    gateway.start()
+    seen = history.blocks.total()
+    eventually(lambda: ask(gateway, "campaign.list")["campaigns"][0]["paused"] == "signature", gateway.said)
+    ask(gateway, "meter.probe", {"meter": "MTR0001"})
+    assert history.blocks.total() == seen, "nothing of it was sent"
+    works.touch()
+    gateway.hurry()
+    eventually(lambda: jobs(gateway) == {"MTR0001": "updated"}, gateway.said)
+    assert (history.initiates, history.activations) == (1, 1)
