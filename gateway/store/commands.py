@@ -40,7 +40,8 @@ COMMANDS_LIMIT = 20_000
 """Commands that are remembered; more are refused until some expire (invariant 8)."""
 
 STORED_REPLY_LIMIT_BYTES = 4096
-"""A longer reply that was given at once is that of a read: it is not kept, but given afresh when asked again."""
+"""A longer reply that was given at once is that of a read: it is not kept, but given afresh when asked again. So is
+one of `meter.read`, as soon as it is in the outbox, or else has expired."""
 
 
 class Commands(Telling):
@@ -128,6 +129,10 @@ class Commands(Telling):
                 " AND finished_at IS NULL)",
                 (moment_text(now - REPLIES_KEPT_AFTER_EXPIRY),),
             )
+            database.execute(
+                "UPDATE commands SET reply = '' WHERE verb = 'meter.read' AND length(reply) > ? AND expires < ?",
+                (STORED_REPLY_LIMIT_BYTES, moment_text(now)),
+            )
             self._purge_events(database)
 
     # -- for subclasses ---------------------------------------------------------------------------------------
@@ -196,14 +201,15 @@ class Commands(Telling):
     def _answer(self, database: sqlite3.Connection, reply: Reply) -> None:
         """The later reply to a command that was accepted."""
         row = database.execute(
-            "SELECT reply_topic, correlation FROM commands WHERE cmd_id = ?", (reply.cmd_id,)
+            "SELECT verb, reply_topic, correlation FROM commands WHERE cmd_id = ?", (reply.cmd_id,)
         ).fetchone()
         if row is None:
             return
         document = reply_document(reply)
-        database.execute(
-            "UPDATE commands SET reply = ? WHERE cmd_id = ?", (encoded(document).decode(), reply.cmd_id)
-        )
+        kept = encoded(document).decode()
+        if row["reply_topic"] and row["verb"] == "meter.read" and len(kept) > STORED_REPLY_LIMIT_BYTES:
+            kept = ""
+        database.execute("UPDATE commands SET reply = ? WHERE cmd_id = ?", (kept, reply.cmd_id))
         if row["reply_topic"]:
             self._send(database, row["reply_topic"], document, correlation=row["correlation"])
         self._to_ring.add(CONTROL)

@@ -250,6 +250,24 @@ def test_a_long_answer_to_a_read_is_sent_but_not_kept(store, clock):
         store.stored_reply(asked.cmd_id, "f" * 64)
 
 
+def test_a_wide_attribute_is_kept_no_longer_than_somebody_waits_for_it(store, clock):
+    """Thousands of them a day would fill the disk."""
+    wide = {"values": ["x" * STORED_REPLY_LIMIT_BYTES]}
+    told, shown = (command(clock, "meter.read", reply_topic=topic) for topic in (f"{BASE}/rsp", ""))
+    for asked in (told, shown):
+        store.add_errand(asked, Errand(asked.cmd_id, asked.verb, "rs485-1", "MTR1", {}))
+        taken = store.take_errand("rs485-1")
+        store.finish_errand(taken, Reply(taken.cmd_id, ReplyStatus.DONE, data=wide))
+    assert [document["status"] for _, document in outbox(store)] == ["accepted", "done"]
+    assert store.reply_of(told.cmd_id) is None
+    assert store.reply_of(shown.cmd_id).data == wide, "a client of the socket waits for it"
+    store.purge_expired()
+    assert store.reply_of(shown.cmd_id).data == wide
+    clock.advance(3601)
+    store.purge_expired()
+    assert store.reply_of(shown.cmd_id) is None
+
+
 def test_not_more_commands_are_remembered_than_the_limit(store, clock, monkeypatch):
     assert COMMANDS_LIMIT >= 10_000
     monkeypatch.setattr("gateway.store.commands.COMMANDS_LIMIT", 3)
