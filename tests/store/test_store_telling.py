@@ -252,7 +252,11 @@ def test_a_long_answer_to_a_read_is_sent_but_not_kept(store, clock):
 
 def test_a_wide_attribute_is_kept_no_longer_than_somebody_waits_for_it(store, clock):
     """Thousands of them a day would fill the disk."""
-    wide = {"values": ["x" * STORED_REPLY_LIMIT_BYTES]}
+    value = {
+        "object": "1-0:99.1.0.255", "class": 7, "attribute": 2, "type": "array",
+        "value": [0] * STORED_REPLY_LIMIT_BYTES,
+    }  # fmt: skip
+    wide = {"meter": "MTR1", "values": [value]}
     told, shown = (command(clock, "meter.read", reply_topic=topic) for topic in (f"{BASE}/rsp", ""))
     for asked in (told, shown):
         store.add_errand(asked, Errand(asked.cmd_id, asked.verb, "rs485-1", "MTR1", {}))
