@@ -93,10 +93,10 @@ class PatientHeadEnd(HeadEnd):
             left_s = end_s - time.monotonic()
         return True
 
-    def settle(self, quiet_s: float, timeout_s: float) -> None:
-        """Until nothing came for so long: then what is retained has come."""
+    def settle(self, quiet_s: float, timeout_s: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Until it is enough, or nothing came for so long: then what is retained has come."""
         end_s = time.monotonic() + timeout_s
-        while self._something_comes(quiet_s) and time.monotonic() < end_s:
+        while not enough() and self._something_comes(quiet_s) and time.monotonic() < end_s:
             pass
 
     def _something_comes(self, timeout_s: float) -> bool:

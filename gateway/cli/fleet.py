@@ -124,10 +124,11 @@ class Fleet:
     def hear(self, topics: Sequence[tuple[str, str]]) -> None:
         """Subscribe to these, each a gateway and what is beneath it, and take what is retained there."""
         for first in range(0, len(topics), _AT_ONCE):
-            for gateway, topic in topics[first : first + _AT_ONCE]:
+            lot = frozenset(topics[first : first + _AT_ONCE])
+            for gateway, topic in lot:
                 self.head_end.hear(gateway, topic)
             self.head_end.wait(lambda: self.head_end.up, _LONGEST_S)
-            self.head_end.settle(_QUIET_S, _LONGEST_S)
+            self.head_end.settle(_QUIET_S, _LONGEST_S, partial(lot.issubset, self.head_end.told))
 
     def order(
         self, verb: str, args: Mapping[str, Any], lacks: Callable[[RefusedError], bool]

@@ -19,6 +19,7 @@ from support.broker import Mosquitto
 from support.head_end import HeadEnd
 from support.patience import PATIENCE_S, eventually
 from support.running import NEW, RunningGateway
+from support.terminal import Terminal
 
 from gateway.cli import fleet_watch, main
 from gateway.cli.client import Client
@@ -288,6 +289,28 @@ def test_ctrl_c_ends_the_watching_and_not_the_work(
     watching.until("Look again: meter-gateway campaign watch fw-10 --gateway east-*")
     assert far("campaign", "cancel", "fw-10")[0] == 0
     assert far("campaign", "watch", "fw-10")[0] == 1
+
+
+def test_on_a_terminal_it_is_a_picture_that_fits_and_what_is_cut_is_counted(
+    far: Run, mosquitto: Mosquitto, digest: str, told: Callable[[str, Any], None]
+) -> None:
+    far(*order("fw-11", digest, "--all", "--window", "later"), gateway="east-*")
+    topic = "mgw/v1/east-1/campaign/fw-11"
+    with HeadEnd(mosquitto.port, topic, client_id="copies") as one:
+        campaign = one.wait_for(topic)[0].document
+    for number in range(10, 20):
+        told(f"east-{number}/state", {**OFFLINE, "online": True})
+        told(f"east-{number}/campaign/fw-11", campaign)
+    words = ("campaign", "watch", "fw-11", "--gateway", "east-*", "--broker", mosquitto.url)
+    with Terminal(*words, columns=50, lines=9) as terminal:
+        terminal.wait_for("and 7 gateways more", "east-1: paused (window)")
+        first, bar, *_ = terminal.lines()
+        assert first == "fw-11: 0 of 12 gateways have ended"
+        assert "0 %" in bar
+        terminal.type(b"\x03")
+        assert terminal.status() == Exit.INTERRUPTED
+    assert far("campaign", "cancel", "fw-11", gateway="east-1,east-2")[0] == 0
+    far("campaign", "watch", "fw-11", gateway="east-1,east-2")
 
 
 # -- very many ------------------------------------------------------------------------------------------------
