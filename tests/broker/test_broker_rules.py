@@ -134,6 +134,26 @@ def test_nobody_comes_in_without_a_certificate_of_the_authority(utility: Utility
         ours.wait(Lost)
 
 
+def test_a_certificate_that_was_withdrawn_lets_nobody_in_after_sighup(tmp_path: Path) -> None:
+    utility = Utility(tmp_path)
+    utility.look_at_revocations()
+    with utility:
+        files = utility.identity("gw-001")
+        assert says(come(utility, "gw-002"), f"{ROOT}/gw-002/state")
+
+        def is_let_in() -> bool:
+            ours = Ours(utility.url, client_id="gw-001", keeps_session=False, **files)
+            ours.broker.connect()
+            ours.wait_until(lambda: any(isinstance(event, Connected | Lost) for event in ours.events))
+            ours.broker.drop()
+            return isinstance(ours.events[0], Connected)
+
+        assert is_let_in()
+        utility.revoke(files["cert_file"])
+        eventually(lambda: not is_let_in())
+        assert says(come(utility, "gw-002"), f"{ROOT}/gw-002/state")
+
+
 def test_a_name_that_a_user_gives_counts_for_nothing_beside_the_certificate(utility: Utility) -> None:
     ours = Ours(utility.url, username="head-end", password="x", **utility.identity("gw-001"))
     ours.connect()

@@ -50,6 +50,18 @@ class Authority:
         files[1].write_bytes(_private(key, serialization.NoEncryption()))
         return files
 
+    def revoke(self, *certificates: Path) -> Path:
+        """A list of those that count no more; without any an empty one."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder(self._name, now, now + timedelta(days=30))
+        for file in certificates:
+            serial = x509.load_pem_x509_certificate(file.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder(serial, now).build()
+            builder = builder.add_revoked_certificate(entry)
+        revoked = self._directory / "ca.crl"
+        revoked.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return revoked
+
 
 def with_passphrase(key_file: Path, passphrase: bytes) -> Path:
     """The same key in another file, locked."""

@@ -57,9 +57,25 @@ class Utility(Mosquitto):
         certificate, key = self.authority.sign(name)
         return {"ca_file": self.authority.file, "cert_file": certificate, "key_file": key}
 
+    def look_at_revocations(self) -> None:
+        """By the line that is commented out; before it is started."""
+        file = self.directory / "conf.d" / "meter-gateway.conf"
+        line = "#crlfile /etc/mosquitto/certs/meter-gateway.crl"
+        text = file.read_text()
+        assert text.count(line) == 1
+        file.write_text(text.replace(line, f"crlfile {self.authority.revoke()}"))
+
+    def revoke(self, certificate: Path) -> None:
+        """It counts no more; the running broker is told."""
+        self.authority.revoke(certificate)
+        self._reload()
+
     def renew(self, certificate: Path, key: Path) -> None:
         """Another certificate for the broker, which it takes at once if it runs."""
         for new, own in zip((certificate, key), self._own, strict=True):
             own.write_bytes(new.read_bytes())
+        self._reload()
+
+    def _reload(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
