@@ -135,3 +135,26 @@ def test_the_alarm_comes_at_the_start_and_goes_with_a_renewed_file_and_a_reload(
         assert datetime.fromisoformat(now["certificates"]["first_end"]) - NOW > timedelta(days=300)
     finally:
         running.close()
+
+
+def test_a_clock_that_is_not_trusted_says_nothing_of_certificates(tmp_path: Path) -> None:
+    """It may show 1970, or a year in which everything has ended; who comes to be trusted looks at once."""
+    certificate, key = Authority(tmp_path / "ca").sign("gw-001", age_days=1, days=4)
+    mqtt = {"url": "mqtts://127.0.0.1:1", "cert_file": str(certificate), "key_file": str(key)}
+    synced = tmp_path / "synced"
+    before = f"""
+import os
+from gateway.daemon import process
+process.CLOCK_EVERY_S = 0.2
+process.clock_state = lambda *_: "synced" if os.path.exists({str(synced)!r}) else "unsynced"
+"""
+    sections = {"gateway": {"id": "gw-001"}, "mqtt": mqtt}
+    running = RunningGateway(tmp_path, meters=1, sections=sections, before=before)
+    try:
+        running.start()
+        running.wait_for("alarm: clock: ")
+        assert "alarm: certificate" not in running.said()
+        synced.touch()
+        running.wait_for("alarm: certificate: [mqtt] cert_file")
+    finally:
+        running.close()
