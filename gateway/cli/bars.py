@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from gateway.cli.client import GatewayClient, NoDaemonError, RefusedError
 from gateway.cli.root import Desk
+from gateway.cli.text import cursor_moves
 
 Look = Callable[[GatewayClient], tuple[int, int | None, str] | None]
 """How much is done, of how much if that is known, and in words; None: nothing is known now."""
@@ -19,7 +20,7 @@ _LOOK_EVERY_S = 0.5
 @contextlib.contextmanager
 def bar(desk: Desk, description: str, look: Look) -> Iterator[None]:
     """From looks over a connection of its own, since the one that waits is busy. Nothing but on a terminal."""
-    if desk.as_json or not sys.stderr.isatty():
+    if desk.as_json or not cursor_moves(sys.stderr):
         yield
         return
     from rich.console import Console

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import click
 from gateway.cli.broker_options import NoBrokerError, is_pattern
 from gateway.cli.client import Document
 from gateway.cli.root import Desk, InterruptedWatchError, shared_options
-from gateway.cli.text import remark, safe, say_json
+from gateway.cli.text import cursor_moves, remark, safe, say_json
 from gateway.clock import SystemClock
 from gateway.errors import SizeError
 
@@ -168,7 +167,7 @@ class _View(Protocol):
 def _open_view(desk: Desk) -> Iterator[_View]:
     if desk.as_json:
         yield _JsonLines()
-    elif sys.stdout.isatty():
+    elif cursor_moves():
         with _bars() as view:
             yield view
     else:

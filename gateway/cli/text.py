@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import click
 
@@ -51,9 +51,9 @@ def terminal_size() -> os.terminal_size | None:
     return size and os.terminal_size((size.columns or 80, size.lines or 24))
 
 
-def cursor_moves() -> bool:
-    """Whether stdout is a terminal on which something can be drawn again in its place."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+def cursor_moves(stream: TextIO | None = None) -> bool:
+    """Whether this stream, or stdout, is a terminal on which something can be drawn again in its place."""
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def colour_fits() -> bool:
