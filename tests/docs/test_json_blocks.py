@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from support import contract
 from support.pages import ROOT, blocks
 
 from gateway.control.schema import check_args, check_envelope
@@ -40,6 +41,8 @@ def hold(document, verb):
         case {"cmd_id": _, "args": args}:
             check_envelope(document)
             check_args(document.get("verb", verb), args)
+        case {"campaign_id": _, "image": _, "rev": _}:
+            contract.validator("campaign").validate(document)
         case {"campaign_id": _, "image": _}:
             check_args("campaign.submit", document)
 
