@@ -27,7 +27,13 @@ from gateway.cli.root import Exit
 
 Run = Callable[..., tuple[int, str, str]]
 
-OFFLINE = {"v": 1, "online": False, "session": "s", "ts": "2026-11-22T20:00:00.000Z", "clock": "synced"}
+OFFLINE = {
+    "v": 1,
+    "online": False,
+    "session": "5c1f" * 4,
+    "ts": "2026-11-22T20:00:00.000Z",
+    "clock": "synced",
+}
 
 NEVER_SOON = {"start": f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}", "duration": "1h", "timezone": "UTC"}
 
