@@ -395,7 +395,8 @@ class Broadcasts:
         if held is None:
             run.overhears(number)
         elif number not in held:
-            run.is_sent(number, done=held.count + len(group.sent))
+            # Some of the round it may have had: what is shown is no more than there is.
+            run.is_sent(number, done=min(held.total, held.count + len(group.sent)))
 
     def _look_again(self, group: Group) -> None:
         group.looked_at |= group.joined
