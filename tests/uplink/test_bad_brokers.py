@@ -26,6 +26,8 @@ from gateway.uplink.uplink import REFUSED_ALARM
 
 RSP, STATE = f"{BASE}/rsp", f"{BASE}/state"
 PUBACK = 4
+OLDER = "0123456789abcdef"
+"""A session of the gateway, long ago."""
 WINDOW = 16
 
 
@@ -230,7 +232,8 @@ def test_a_will_that_comes_late_is_known_by_its_session(
     tmp_path: Path, mosquitto: Mosquitto, head_end: HeadEnd
 ) -> None:
     """As from a cluster of brokers. mosquitto itself publishes none after the new connection is online."""
-    will = json.dumps({"v": 1, "online": False, "session": "an older one"}).encode()
+    older = {"v": 1, "online": False, "session": OLDER, "ts": "2026-11-01T00:00:00.000Z", "clock": "synced"}
+    will = json.dumps(older).encode()
     unnoticed = Ours(mosquitto.url, client_id="mgw-gw")
     unnoticed.broker.connect(Message(STATE, will, retain=True))
     unnoticed.wait(Connected)
