@@ -5,8 +5,9 @@ change of the Store against them, and what can be cancelled follows from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from gateway.model import CampaignState, Job, JobState
+from gateway.model import CampaignState, Job, JobState, TransferRecord
 
 _J, _C = JobState, CampaignState
 
@@ -46,6 +47,14 @@ CAMPAIGN_GOES_TO: Mapping[CampaignState, frozenset[CampaignState]] = {
     _C.CANCELLING: _ENDS - {_C.FAILED},
     **{state: frozenset() for state in _ENDS},
 }
+
+
+def decided_anew(record: TransferRecord) -> TransferRecord:
+    """What is known of the meter, for another try or order: nothing is decided yet, and every time begins afresh. That
+    its verification was ordered by us still tells a verified image of ours from a stranger's."""
+    return replace(
+        record, initiates=0, verifies=min(record.verifies, 1), verify_waited_s=0.0, activate_decided=False
+    )
 
 
 def in_its_meters_hands(job: Job) -> bool:

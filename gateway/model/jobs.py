@@ -64,6 +64,8 @@ class TransferRecord:
     """The highest block that may have been sent before the next checkpoint."""
     verifies: int = 0
     """How often verify was decided."""
+    verify_waited_s: float = 0.0
+    """So long its result had been waited for when the job was set aside: windows may be shorter than time-outs."""
     activate_decided: bool = False
     """Activate was decided; it is never sent again."""
     scheduled_at: datetime | None = None

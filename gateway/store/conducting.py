@@ -22,6 +22,7 @@ from gateway.model import (
     ReplyStatus,
     Window,
 )
+from gateway.states import decided_anew
 from gateway.store.documents import is_late, time_text, window_document, window_from
 from gateway.store.holds import Holds
 from gateway.store.rows import insert
@@ -251,9 +252,7 @@ def _anew(job: Job) -> Job:
     firmware is looked at again."""
     if job.code is Code.T_HEALTH:
         return _looked_at_again(job)
-    record = job.record and replace(
-        job.record, initiates=0, verifies=min(job.record.verifies, 1), activate_decided=False
-    )
+    record = job.record and decided_anew(job.record)
     return replace(
         job, state=JobState.QUEUED, code=None, message="tried again by an operator", detail="", tries=0,
         crashes=0, next_try_at=None, activated_at=None, record=record, health=(),

@@ -54,6 +54,7 @@ CREATE TABLE remnants (
   acked BLOB,
   ceiling INTEGER,
   verifies INTEGER,
+  verify_waited_s REAL,
   activate_decided INTEGER,
   scheduled_at TEXT
 ) STRICT, WITHOUT ROWID;
@@ -66,6 +67,9 @@ CREATE TABLE campaign_ids (
 -- From when on a campaign is kept whose finished_at came of a clock that was wrong.
 ALTER TABLE campaigns ADD COLUMN kept_since TEXT;
 CREATE INDEX campaigns_ended ON campaigns (finished_at) WHERE finished_at IS NOT NULL;
+
+-- So long the result of a verification was waited for when the job was set aside.
+ALTER TABLE transfers ADD COLUMN verify_waited_s REAL NOT NULL DEFAULT 0;
 
 -- When it is expected to have ended (plan/eta.py).
 ALTER TABLE campaigns ADD COLUMN eta TEXT;

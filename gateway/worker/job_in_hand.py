@@ -25,7 +25,7 @@ from gateway.model import (
     Meter,
     TransferRecord,
 )
-from gateway.states import in_its_meters_hands
+from gateway.states import decided_anew, in_its_meters_hands
 from gateway.store import Store
 from gateway.transfer import Failed, Goal, Item, MeterView, after_error, block_size, found, identifier_of
 from gateway.transfer.schedule import LEAD_S
@@ -106,7 +106,7 @@ class JobInHand:
 
     def checkpoint(self) -> None:
         """Make durable what the meter acknowledged so far, before this process ends."""
-        if not self.ended and self.view.record is not None and self.view.blocks is not None:
+        if not self.ended and self.view.record is not None:
             self._save(record=self._with_blocks(self.view.record.ceiling))
 
     def set_aside(self, why: str, *, image_gone: bool = False) -> None:
@@ -237,14 +237,13 @@ class JobInHand:
         )
         view.record = self.job.record
         if view.record is None and (left := self._store.last_record(self.job.meter_id)) is not None:
-            # Ours, though of another order: to be continued or replaced, not foreign. Decisions are made anew,
-            # but that its verification was ordered by us tells a verified image of ours from a stranger's.
-            view.record = replace(left, initiates=0, verifies=min(left.verifies, 1), activate_decided=False)
+            # Ours, though of another order: to be continued or replaced, not foreign.
+            view.record = decided_anew(left)
         if view.record is not None and view.record.activate_decided:
             view.activated_at_s = view.now_s + self._runs_the_image_in_s(view.record)
         if view.record is not None and view.record.verifies:
-            # When it was ordered is not known any more: it has its time-out afresh.
-            view.verified_at_s = view.now_s
+            # What was waited since the job was set aside last, before a crash, is not known: it has that time afresh.
+            view.verified_at_s = view.now_s - view.record.verify_waited_s
         if view.record is not None and not self.job.blocks_total:
             total = -(-view.record.image_size // view.record.block_size)
             self.job = replace(self.job, blocks_total=total)
@@ -270,9 +269,14 @@ class JobInHand:
 
     def _with_blocks(self, ceiling: int) -> TransferRecord:
         """The record of now. It becomes the view's only once it is durable: what could not be saved was not decided."""
-        record, blocks = self.view.record, self.view.blocks
+        record, blocks, verified_at_s = self.view.record, self.view.blocks, self.view.verified_at_s
         assert record is not None
-        return replace(record, ceiling=ceiling, acked=bytes(blocks) if blocks is not None else record.acked)
+        return replace(
+            record,
+            ceiling=ceiling,
+            acked=bytes(blocks) if blocks is not None else record.acked,
+            verify_waited_s=0.0 if verified_at_s is None else self._clock.monotonic() - verified_at_s,
+        )
 
     def _enter(self, state: JobState | None, *, message: str = "") -> None:
         if state is not None and state is not self.job.state:

@@ -261,7 +261,9 @@ class TransferRun(Scheduling):
         """Whatever the meter answers, its status decides, and everything is looked at again before activation."""
         view = self.view
         assert view.record is not None
-        record = replace(self._with_blocks(view.record.ceiling), verifies=view.record.verifies + 1)
+        record = replace(
+            self._with_blocks(view.record.ceiling), verifies=view.record.verifies + 1, verify_waited_s=0.0
+        )
         self._save(state=JobState.VERIFYING, message="", record=record)
         view.record = record
         view.verified_at_s = view.now_s

@@ -128,6 +128,16 @@ def test_a_paused_campaign_says_when_its_window_opens(disk):
     assert not world.meters["MTR1"].history.events, "the meter was left alone"
 
 
+def test_a_meter_that_verifies_for_ever_ends_though_every_window_is_shorter_than_its_time(disk):
+    profile = replace(SimMeter(PLAIN).profile, verify_timeout_s=400.0)
+    meter = SimMeter(replace(PLAIN, verify_s=100 * DAY_S), profile=profile)
+    world = Nights(disk, [meter], image_size=1024, windows={"night": window()})
+    submit(world, window="night")
+    world.run_until_told(limit_s=10 * DAY_S)
+    assert world.job()["code"] == "T_VERIFY"
+    assert DAY_S < world.now_s < 2 * DAY_S, "the second night, for it was looked at 5 minutes in each"
+
+
 def test_after_the_cutoff_no_meter_is_begun_and_those_that_were_go_on(disk):
     night = window(lasts=10 * MINUTE, cutoff_s=595.0)  # five seconds in which to begin
     world = Nights(disk, several_meters(3), image_size=16384, baud=1200, windows={"night": night})
