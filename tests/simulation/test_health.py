@@ -74,7 +74,7 @@ def test_a_difference_stands_in_the_report_and_beside_the_meter(disk):
     world.run_until_told()
     found = report.report_document(world.campaign(), [world.job()])
     difference = f"{RELAY.text} connected -> disconnected"
-    (row,) = csv.DictReader(io.StringIO(report._csv(found)))
+    (row,) = csv.DictReader(io.StringIO(report.csv_text([found])))
     assert row["health"] == difference
     assert f"MTR1: the meter reports 2.0.0; {RELAY.text} was connected" in report._page(found)
     assert job_sentence(world.job()) == f"updated, 1.0.0 -> 2.0.0, {difference}"
