@@ -266,7 +266,7 @@ def test_what_is_ordered_while_a_gateway_is_away_outlasts_a_restart_of_the_broke
 def test_a_gateway_that_is_gone_without_a_word_is_told_by_its_will(utility: Utility) -> None:
     listener = come(utility, "operator", f"{ROOT}/+/state")
     gateway = Ours(utility.url, client_id="gone", keeps_session=False, **utility.identity("gw-002"))
-    gateway.broker.connect(Message(f"{ROOT}/gw-002/state", b"gone", retain=True))
+    gateway.broker.connect(Message(f"{ROOT}/gw-002/state", b"gone"))
     gateway.wait(Connected)
     gateway.broker.drop()
     listener.wait_until(
