@@ -90,9 +90,9 @@ class Conversation:
         return self._link.connected
 
     @property
-    def delivered(self) -> bool:
-        """The meter has acknowledged the last request: it has it, whether it answers or not."""
-        return self._heard and self._link.delivered
+    def unanswered(self) -> bool:
+        """The meter has acknowledged the last request, its link is there, and nothing of an answer came."""
+        return self._heard and self._link.unanswered
 
     @property
     def request(self) -> Request:

@@ -119,9 +119,9 @@ class Session:
         return self._conversation.linked
 
     @property
-    def delivered(self) -> bool:
-        """The meter has acknowledged the last request: it has it, whether it answers or not."""
-        return self._conversation.delivered
+    def unanswered(self) -> bool:
+        """The meter has acknowledged the last request, its link is there, and nothing of an answer came."""
+        return self._conversation.unanswered
 
     # -- what was seen of the link, to learn from, beside `slow`: see Conversation -------------------------------
 

@@ -42,8 +42,8 @@ class Client(Protocol):
         """There is no link, and none under way up or down."""
 
     @property
-    def delivered(self) -> bool:
-        """The meter is known to have everything that was sent."""
+    def unanswered(self) -> bool:
+        """The meter is known to have everything that was sent, and nothing of an answer came, not even damaged."""
 
     def connect(self) -> bytes:
         """Begin afresh, whatever was before: what to write first. Nothing to write: connected already."""

@@ -107,6 +107,8 @@ class HdlcClient:
         self._expected = 0
         """V(R): the number of the frame to come."""
         self._incoming = b""
+        self._spoilt = False
+        """Information came damaged, and none since."""
         self._arrived: deque[bytes] = deque()
         self._polling = False
         """The last frame with P was an RR: its answer tells what is missing."""
@@ -123,8 +125,9 @@ class HdlcClient:
         return self._state is _State.DISCONNECTED
 
     @property
-    def delivered(self) -> bool:
-        return self._state is _State.CONNECTED and not self._outgoing
+    def unanswered(self) -> bool:
+        answers = self._incoming or self._spoilt
+        return self._state is _State.CONNECTED and not self._outgoing and not answers
 
     @property
     def request(self) -> Request:
@@ -268,11 +271,13 @@ class HdlcClient:
         """Only the header is sound: its N(R) counts, and its F makes it our turn to ask again."""
         if frame.type is not FrameType.I:
             return b""
+        self._spoilt = True
         self._note_progress(made=self._acknowledge(frame.receive_seq))
         return self._poll() if frame.poll_final else b""
 
     def _take_in(self, frame: Frame) -> None:
         self._expected = (self._expected + 1) & 7
+        self._spoilt = False
         info = self._incoming + frame.info
         if len(info) > LARGEST_APDU + _LLC_OCTETS:
             raise self._lost(f"an answer of more than {LARGEST_APDU} octets", frame)

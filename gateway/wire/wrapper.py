@@ -90,7 +90,7 @@ class WrapperClient:
         return not self._connected
 
     @property
-    def delivered(self) -> bool:
+    def unanswered(self) -> bool:
         """TCP tells nobody, and what stands between it and the meter neither."""
         return False
 

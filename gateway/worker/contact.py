@@ -140,7 +140,7 @@ class Contact:
         """What came of an error in `session`, or before there was one: a counter that the meter refused is raised, if
         it can be, and that error is returned, which is worth another try; any other failure of keys parks the meter."""
         match error:
-            case SilentError() if session and session.delivered:
+            case SilentError() if session and session.unanswered:
                 # It has our request: perhaps it refuses the counter without a word.
                 self._looked.discard(meter.id)
                 return error
@@ -209,8 +209,8 @@ class Contact:
     def _find_out(self, port: Port, meter: Meter, session: Session, failure: MeterError) -> None:
         """The meter's link stands, and our association came to nothing without a number: is it the counter?
         Returns where it was, and is raised. Raises SecurityError where the meter refuses us, or has our request,
-        answers others and does not answer us; else `failure`, which is silence."""
-        sent, delivered = self._counters[meter.id].last, session.delivered
+        answers others and does not answer us; else `failure`, which is silence. An answer that noise damaged is one."""
+        sent, unanswered = self._counters[meter.id].last, session.unanswered
         silence = isinstance(failure, SilentError)
         unexplained = failure if silence else SecurityError(failure.message, detail=failure.detail)
         session.close()
@@ -224,7 +224,7 @@ class Contact:
             raise unexplained from None
         if told > sent:
             self._believe(meter, told, sent, margin=COUNTER_MARGIN)
-        elif delivered and silence:
+        elif unanswered and silence:
             raise SecurityError(
                 f"{meter.id} has our request, answers the public client and does not answer us: it does not accept our "
                 f"keys, or counter {sent}",

@@ -118,6 +118,48 @@ def test_a_falsified_answer_over_tcp_is_never_noise(disk):
     assert world.store.parked("MTR1")
 
 
+class Spoilt:
+    """A line that does to one information frame for our client after another what `happens` says: l loses it, d damages
+    an octet of it, h lets it be heard."""
+
+    def __init__(self, line, happens):
+        self._line = line
+        self._happens = list(happens)
+
+    def reopen(self):
+        self._line.reopen()
+        return self
+
+    def read(self, limit, timeout_s):
+        octets = self._line.read(limit, timeout_s)
+        ours = any(
+            frame.type is FrameType.I and frame.destination == Address(FIRST.client)
+            for frame in FrameReader().feed(octets)
+        )
+        match self._happens.pop(0) if ours and self._happens else "h":
+            case "l":
+                return b""
+            case "d":
+                return octets[:30] + bytes((octets[30] ^ 1,)) + octets[31:]
+            case _:
+                return octets
+
+    def __getattr__(self, name):
+        return getattr(self._line, name)
+
+
+@pytest.mark.parametrize(("max_info", "happens"), [(512, "lldl"), (64, "llhl")], ids=["damaged", "half"])
+def test_an_association_whose_answer_is_lost_in_noise_was_not_refused(disk, max_info, happens):
+    """The meter has our request and answers the public client. But it has begun to answer us as well: that is no reason
+    to leave it alone until an operator comes."""
+    world = World(disk, [SimMeter(replace(FIRST, max_info=max_info), id="MTR1", port=BUS)])
+    world.lines[BUS] = Spoilt(world.lines[BUS], happens)
+    world.submit()
+    world.run_until_told()
+    assert ends(world) == {"MTR1": "updated"}
+    assert not world.store.parked("MTR1")
+
+
 # -- who talks when he should not -------------------------------------------------------------------------------
 
 
