@@ -163,10 +163,24 @@ class Witness:
         )
         self._expect(after.approved >= before.approved, f"{name}: an approval was lost")
         self._expect(after.released >= before.released, f"{name}: who was released is held again")
+        if before.released <= after.canary < after.released and after.canary_soak_s:
+            self._have_soaked(after)
         if after.failures_accepted != before.failures_accepted:
             self._borne.add(after.id)
         if after.state in TERMINAL_CAMPAIGN:
             self._has_ended(after)
+
+    def _have_soaked(self, campaign: Campaign) -> None:
+        """The others are released by the clock of that moment; who sets it back takes nothing back."""
+        canaries = [self.jobs[campaign.id, meter] for meter in campaign.meters[: campaign.canary]]
+        until = max(job.finished_at for job in canaries if job.finished_at) + timedelta(
+            seconds=campaign.canary_soak_s
+        )
+        soaked = self._trusts and self._world.gateway_now >= until
+        self._expect(
+            soaked or self._clock_was_set_lately(),
+            f"campaign {campaign.id} goes on before {until}, in the soak",
+        )
 
     def _has_ended(self, campaign: Campaign) -> None:
         states = [job.state for (name, _), job in self.jobs.items() if name == campaign.id]
@@ -294,15 +308,12 @@ class Witness:
         before = self._groups_before(campaign, job)
         waits = [other for other in before if (campaign.id, other) not in self._have_ended]
         self._expect(not waits, f"{name} begins before {waits} have ended")
+        held = campaign.meters.index(job.meter_id) >= campaign.released
+        self._expect(not held, f"{name} begins, and only {campaign.released} are released")
         if before and campaign.canary and campaign.id not in self._borne:
             canaries = [self.jobs[campaign.id, meter] for meter in campaign.meters[: campaign.canary]]
             bad = [canary.meter_id for canary in canaries if canary.state not in _GOOD]
             self._expect(not bad, f"{name} begins, and the canaries {bad} were not updated")
-            ended = max((canary.finished_at for canary in canaries if canary.finished_at), default=now)
-            soaked = now >= ended + timedelta(seconds=campaign.canary_soak_s)
-            self._expect(
-                soaked or self._clock_was_set_lately(), f"{name} begins before the canaries have soaked"
-            )
         since_s = self._too_many_s.get(campaign.id)
         deaf_s = AFTER_ERROR_S if self._world.escaped else 0.0
         late = (
