@@ -69,8 +69,6 @@ class Connected:
     keeps_subscription: bool = False
     """The session was found again, and subscribing anew would bring retained commands each time: MQTT 3.1.1 knows no
     Retain Handling."""
-    has_properties: bool = True
-    """MQTT 5 is spoken: response topics and correlation data arrive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,6 @@ class Up:
     """Connected and subscribed to everything."""
 
     max_packet_size: int
-    has_properties: bool = True
-    """MQTT 5 is spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Connection:
         self._back_off = BackOff(clock, random)
         self._phase = _Phase.OFFLINE
         self._since_s = 0.0
-        self._limits = Connected(0, 0)
+        self._max_packet_size = 0
         self._asked = self._unanswered = 0
         """Subscriptions of this connection."""
         self._unacknowledged: dict[int, tuple[float, str]] = {}
@@ -138,8 +136,8 @@ class Connection:
         match event:
             case Lost(reason) if self._phase is not _Phase.OFFLINE:
                 return self._lose(reason)
-            case Connected():
-                self._limits = event
+            case Connected(max_packet_size):
+                self._max_packet_size = max_packet_size
                 self._subscribe()
             case Subscribed(reason) if reason >= REFUSED:
                 return self._lose(
@@ -149,7 +147,7 @@ class Connection:
                 self._unanswered -= 1
                 if self._unanswered == 0 and not self.up:
                     self._enter(_Phase.UP)
-                    return Up(self._limits.max_packet_size, self._limits.has_properties)
+                    return Up(self._max_packet_size)
             case Acknowledged(number, reason):
                 _, topic = self._unacknowledged.pop(number, (0.0, ""))
                 if self._acknowledged is not None:

@@ -62,7 +62,6 @@ class HeadEnd:
         self._connection = Connection(
             broker, [], qos=1, clock=clock, random=random, acknowledged=self._acknowledged
         )
-        self._has_properties = True
         self._heard: set[str] = set()
         self._questions: dict[str, Question] = {}
         """By cmd_id."""
@@ -84,9 +83,11 @@ class HeadEnd:
 
     def ask(self, gateway: str, verb: str, cmd_id: str, command: Document, *, expiry_s: int) -> Question:
         """Send a command, signed or not, on a connection that is up; `expiry_s`: so long the broker may keep it."""
-        # MQTT 3.1.1 knows no response topic: there everybody's replies come on one.
+        # Where MQTT 3.1.1 is spoken anywhere on the way, by a bridge too, no response topic arrives at the gateway:
+        # everybody's replies come on one then.
         mine = f"rsp/{self._name}"
-        self._hear(f"{self._root}/{gateway}/{mine if self._has_properties else 'rsp'}", qos=1)
+        for topic in (mine, "rsp"):
+            self._hear(f"{self._root}/{gateway}/{topic}", qos=1)
         message = Message(
             f"{self._root}/{gateway}/cmd/{verb}",
             json.dumps(command, ensure_ascii=False, separators=(",", ":")).encode(),
@@ -108,7 +109,6 @@ class HeadEnd:
         for change in self._connection.poll(timeout_s, self._deliver):
             match change:
                 case Up():
-                    self._has_properties = change.has_properties
                     self.failed_tries = 0
                     if self.trouble:
                         news.append("connected to the broker again")

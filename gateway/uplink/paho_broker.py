@@ -219,7 +219,6 @@ class PahoBroker:
             getattr(properties, "MaximumPacketSize", _UNBOUNDED_PACKET_SIZE),
             getattr(properties, "ReceiveMaximum", _UNBOUNDED_RECEIVE_MAXIMUM),
             keeps_subscription=self._protocol == paho.MQTTv311 and _session_present(flags),
-            has_properties=self._protocol == paho.MQTTv5,
         )
         self._events.append(connected)
 
