@@ -62,6 +62,8 @@ class HeadEnd:
         self._connection = Connection(
             broker, [], qos=1, clock=clock, random=random, acknowledged=self._acknowledged
         )
+        self._sessions: dict[str, object] = {}
+        """Of gateways that were heard to be online on this connection: before it they may have come and gone."""
         self._heard: set[str] = set()
         self._questions: dict[str, Question] = {}
         """By cmd_id."""
@@ -117,6 +119,7 @@ class HeadEnd:
                         self._connection.publish(question.message)
                 case Down(reason):
                     self.failed_tries += 1
+                    self._sessions.clear()
                     if reason != self.trouble:
                         news.append(f"no connection to the broker: {reason}")
                     self.trouble = reason
@@ -165,8 +168,9 @@ class HeadEnd:
         state = document_of(payload)
         if not isinstance(state.get("online"), bool):
             return
-        known = self.states.get(gateway)
-        if known and known["online"] and not state["online"] and known.get("session") != state.get("session"):
+        if state["online"]:
+            self._sessions[gateway] = state.get("session")
+        elif self._sessions.get(gateway, state.get("session")) != state.get("session"):
             return
         self.states[gateway] = state
         self.changed.add((gateway, "state"))
