@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from gateway.cli.broker_options import NoBrokerError
@@ -28,7 +29,7 @@ from gateway.clock import SystemClock
 from gateway.control.schema import schema
 from gateway.control.verbs import VERBS
 from gateway.errors import Code
-from gateway.model import JobState, MqttSettings
+from gateway.model import TERMINAL_CAMPAIGN, TERMINAL_JOB, JobState, MqttSettings
 from gateway.uplink.broker import NOBODY_HEARS, REFUSED, reason_text
 from gateway.uplink.head_end import HeadEnd, Question, document_of
 from gateway.uplink.paho_broker import PahoBroker
@@ -38,6 +39,11 @@ _TRIES = 3
 _STEP_S = 0.1
 RETAINED_S = 5.0
 """So long what is retained may take to come."""
+QUIET_S = 0.5
+"""After so long without anything that is retained, all of it has come."""
+LONGEST_S = 60.0
+_AT_ONCE = 500
+"""Subscriptions: a broker holds back, and then drops, what one client does not read fast enough."""
 _ASK_AFTER_S = 2.0
 """Where nothing is retained of a campaign, the gateway is asked."""
 _LIVES = timedelta(minutes=10)
@@ -99,6 +105,15 @@ class PatientHeadEnd(HeadEnd):
         while not enough() and self._something_comes(quiet_s) and time.monotonic() < end_s:
             pass
 
+    def hear_each(self, topics: Sequence[tuple[str, str]]) -> None:
+        """Subscribe to these, each a gateway and what is beneath it, and take what is retained there."""
+        for first in range(0, len(topics), _AT_ONCE):
+            lot = frozenset(topics[first : first + _AT_ONCE])
+            for gateway, topic in lot:
+                self.hear(gateway, topic)
+            self.wait(lambda: self.up, LONGEST_S)
+            self.settle(QUIET_S, LONGEST_S, partial(lot.issubset, self.told))
+
     def _something_comes(self, timeout_s: float) -> bool:
         before = self.deliveries
         return self.wait(lambda: self.deliveries != before, timeout_s)
@@ -154,15 +169,21 @@ class BrokerClient(GatewayClient):
         head_end = self._head_end
         if campaign_id not in self._looking:
             self._reach()
-            head_end.hear(self.gateway, *campaign_topics(campaign_id), f"progress/{campaign_id}/+")
+            head_end.hear(self.gateway, f"campaign/{campaign_id}", qos=1)
+            head_end.hear(self.gateway, f"progress/{campaign_id}", f"progress/{campaign_id}/+")
             head_end.wait(lambda: campaign_of(head_end, self.gateway, campaign_id), _ASK_AFTER_S)
-            found = campaign_of(head_end, self.gateway, campaign_id)
-            meters = len(found["meters"]) if found else 0
-            head_end.wait(lambda: len(jobs_of(head_end, self.gateway, found)) == meters, RETAINED_S)
             self._looking.add(campaign_id)
         head_end.settle(0.0, _STEP_S)
         campaign = campaign_of(head_end, self.gateway, campaign_id)
-        return campaign and {"campaign": campaign, "jobs": jobs_of(head_end, self.gateway, campaign)}
+        if campaign is None:
+            return None
+        topics = [(self.gateway, topic) for topic in job_topics(campaign)]
+        head_end.hear_each([topic for topic in topics if topic not in head_end.told])
+        jobs = jobs_of(head_end, self.gateway, campaign)
+        ended = campaign["state"] in TERMINAL_CAMPAIGN
+        if len(jobs) < len(topics) or (ended and any(job["state"] not in TERMINAL_JOB for job in jobs)):
+            return None  # a broker does not keep everything for whoever reads slowly
+        return {"campaign": campaign, "jobs": jobs}
 
     def put(self, verb: str, args: Mapping[str, Any]) -> str:
         """Send a command, and wait for nothing; its cmd_id. The broker was reached before. Raises RefusedError,
@@ -323,9 +344,9 @@ def _with_clocks(reply: Document) -> Document:
 # -- what gateways tell of campaigns --------------------------------------------------------------------------
 
 
-def campaign_topics(campaign_id: str) -> tuple[str, ...]:
-    """Beneath a gateway: the campaign, its jobs, and how far its image is."""
-    return f"campaign/{campaign_id}", f"campaign/{campaign_id}/job/+", f"progress/{campaign_id}"
+def job_topics(campaign: Document) -> list[str]:
+    """Beneath a gateway, of each meter. Not one filter for all: of very many at once a broker leaves some out."""
+    return [f"campaign/{campaign['campaign_id']}/job/{meter}" for meter in campaign["meters"]]
 
 
 def campaign_of(head_end: HeadEnd, gateway: str, campaign_id: str) -> Document | None:
@@ -343,8 +364,7 @@ def jobs_of(head_end: HeadEnd, gateway: str, campaign: Document | None) -> list[
     """Those that were heard, in their order."""
     if campaign is None:
         return []
-    name = campaign["campaign_id"]
-    jobs = [_whole(head_end, gateway, f"campaign/{name}/job/{meter}", "job") for meter in campaign["meters"]]
+    jobs = [_whole(head_end, gateway, topic, "job") for topic in job_topics(campaign)]
     return [_with_progress(head_end, gateway, job) for job in jobs if job]
 
 

@@ -155,7 +155,7 @@ def submit(
         return watch_campaign(desk, campaign_id)
     _report(
         desk,
-        reply,
+        reply["data"],
         f"campaign {campaign_id}: {reply['status']}; see: meter-gateway campaign watch {campaign_id}{desk.where}",
     )
     return 0
@@ -167,12 +167,12 @@ def submit(
 def ls(desk: Desk) -> None:
     """All campaigns, one line each."""
     with desk.connect() as client:
-        reply = client.ask("campaign.list")
+        data = client.ask("campaign.list")["data"]
     rows = [
         (one["campaign_id"], state_of(one), counts(one["counts"]), one["created_at"], waits_for(one))
-        for one in reply["data"]["campaigns"]
+        for one in data["campaigns"]
     ]
-    _report(desk, reply, table(rows, head=("CAMPAIGN", "STATE", "METERS", "CREATED", "")) or "no campaigns")
+    _report(desk, data, table(rows, head=("CAMPAIGN", "STATE", "METERS", "CREATED", "")) or "no campaigns")
 
 
 @campaign.command("show")
@@ -186,8 +186,8 @@ def show(desk: Desk, campaign_id: str) -> int | None:
 
         return fleet_watch.report_of_all(desk, campaign_id)
     with desk.connect() as client:
-        reply = client.ask("campaign.get", {"campaign_id": campaign_id})
-    _report(desk, reply, _campaign_text(reply["data"]["campaign"], reply["data"]["jobs"]))
+        data = client.look("campaign.get", {"campaign_id": campaign_id})
+    _report(desk, data, _campaign_text(data["campaign"], data["jobs"]))
     return None
 
 
@@ -277,7 +277,7 @@ def _ordering(name: str, what: str, become: Callable[[Document], str]) -> None:
             return fleet.decide(desk, f"campaign.{name}", campaign_id)
         with desk.connect() as client:
             reply = client.ask(f"campaign.{name}", {"campaign_id": campaign_id})
-        _report(desk, reply, f"campaign {safe(campaign_id)}: {become(reply['data'])}")
+        _report(desk, reply["data"], f"campaign {safe(campaign_id)}: {become(reply['data'])}")
         return None
 
 
@@ -299,8 +299,8 @@ _ordering(
 )
 
 
-def _report(desk: Desk, reply: Document, text: str) -> None:
+def _report(desk: Desk, data: Document, text: str) -> None:
     if desk.as_json:
-        say_json(reply["data"])
+        say_json(data)
     else:
         click.echo(text)

@@ -18,6 +18,8 @@ from typing import Any, Self
 import click
 
 from gateway.cli.broker_client import (
+    LONGEST_S,
+    QUIET_S,
     RETAINED_S,
     BrokerClient,
     NoGatewayError,
@@ -31,12 +33,7 @@ from gateway.cli.text import counts, folded, say_json, table
 from gateway.errors import Code
 from gateway.uplink.head_end import document_of
 
-_QUIET_S = 0.5
-"""After so long without anything that is retained, all of it has come."""
-_LONGEST_S = 60.0
 _REPLIES_S = 30.0
-_AT_ONCE = 500
-"""Subscriptions: a broker holds back, and then drops, what one client does not read fast enough."""
 _NO_METERS = "there is no meter"
 """What a gateway says that has none of a port, of a profile, or at all."""
 
@@ -89,7 +86,7 @@ class Fleet:
             self.head_end.hear(name, "state")
         self.head_end.reach()
         if patterns:
-            self.head_end.settle(_QUIET_S, _LONGEST_S)
+            self.head_end.settle(QUIET_S, LONGEST_S)
         else:
             self.head_end.wait(lambda: states.keys() >= self.named, RETAINED_S)
         found = {name for name in states if any(fnmatchcase(name, pattern) for pattern in patterns)}
@@ -120,15 +117,6 @@ class Fleet:
             return ""
         state = self.state(gateway)
         return offline(gateway, state) if state else f"gateway {gateway} never told this broker of itself"
-
-    def hear(self, topics: Sequence[tuple[str, str]]) -> None:
-        """Subscribe to these, each a gateway and what is beneath it, and take what is retained there."""
-        for first in range(0, len(topics), _AT_ONCE):
-            lot = frozenset(topics[first : first + _AT_ONCE])
-            for gateway, topic in lot:
-                self.head_end.hear(gateway, topic)
-            self.head_end.wait(lambda: self.head_end.up, _LONGEST_S)
-            self.head_end.settle(_QUIET_S, _LONGEST_S, partial(lot.issubset, self.head_end.told))
 
     def order(
         self, verb: str, args: Mapping[str, Any], lacks: Callable[[RefusedError], bool]
@@ -245,7 +233,7 @@ def status(desk: Desk) -> int:
     """A line for each gateway, from what they retain at the broker: 0 where all of them are online."""
     with Fleet(desk) as fleet:
         topics = ("info", "alarm/+", "campaign/+")
-        fleet.hear([(gateway, topic) for gateway in fleet.gateways for topic in topics])
+        fleet.head_end.hear_each([(gateway, topic) for gateway in fleet.gateways for topic in topics])
         beneath: dict[str, dict[str, Document]] = {gateway: {} for gateway in fleet.gateways}
         for (gateway, topic), raw in sorted(fleet.head_end.told.items()):
             beneath[gateway][topic] = document_of(raw)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import click
 
-from gateway.cli.broker_client import OFFLINE_PATIENCE_S, campaign_of, jobs_of
+from gateway.cli.broker_client import OFFLINE_PATIENCE_S, campaign_of, job_topics, jobs_of
 from gateway.cli.client import Document
 from gateway.cli.fleet import Fleet, Outcome, advice
 from gateway.cli.live import Screen, bar, drawing_size, marks
@@ -128,7 +128,7 @@ class Together:
         """Those that are still to come are all offline, and have been for long."""
         self.ordered_now = bool(outcomes)
         known = {one.gateway: one for one in outcomes}
-        fleet.hear([(gateway, self._topic) for gateway in fleet.gateways])
+        fleet.head_end.hear_each([(gateway, self._topic) for gateway in fleet.gateways])
         self._parts = {name: self._part(name, known.get(name)) for name in fleet.gateways}
         self.look(0.0)
 
@@ -184,21 +184,15 @@ class Together:
 
     def reports(self) -> Iterator[tuple[Part, Document | None]]:
         """Of each gateway, with all its meters; None: it has no campaign."""
-        # Not by a filter for all meters of a gateway: of very many at once a broker leaves some out.
-        self.fleet.hear(
-            [
-                topic
-                for part in self.parts
-                for topic in self._topics(part)
-                if topic not in self.fleet.head_end.told
-            ]
-        )
+        head_end = self.fleet.head_end
+        topics = [
+            (part.gateway, topic)
+            for part in self.parts
+            for topic in (job_topics(part.campaign) if part.campaign else ())
+        ]
+        head_end.hear_each([topic for topic in topics if topic not in head_end.told])
         for part in self.parts:
             yield part, report_document(part.campaign, self._jobs(part)) if part.campaign else None
-
-    def _topics(self, part: Part) -> list[tuple[str, str]]:
-        meters = part.campaign["meters"] if part.campaign else ()
-        return [(part.gateway, f"{self._topic}/job/{meter}") for meter in meters]
 
     def _jobs(self, part: Part) -> list[Document]:
         return jobs_of(self.fleet.head_end, part.gateway, part.campaign)

@@ -56,7 +56,7 @@ def report(desk: Desk, /, campaign_id: str, as_csv: bool, as_text: bool) -> int 
 
         return report_of_all(desk, campaign_id, as_csv=as_csv)
     with desk.connect() as client:
-        data = client.ask("campaign.get", {"campaign_id": campaign_id})["data"]
+        data = client.look("campaign.get", {"campaign_id": campaign_id})
     document = report_document(data["campaign"], data["jobs"])
     if desk.as_json:
         say_json(document)

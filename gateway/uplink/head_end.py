@@ -75,13 +75,13 @@ class HeadEnd:
         """Connected, and everything that was to be heard is heard."""
         return self._connection.settled
 
-    def hear(self, gateway: str, *topics: str) -> None:
+    def hear(self, gateway: str, *topics: str, qos: int = 0) -> None:
         """Subscribe to topics of one gateway, or "+" for all of them. What is retained there follows.
 
-        At QoS 0: what is retained comes again with each connection, and of what comes at QoS 1 all at once a broker
-        drops what is above its limit (mosquitto: 1000 messages)."""
+        What is retained comes again with each connection. Of what comes all at once a broker drops what is above its
+        limit (mosquitto: 1000 messages), at QoS 1 counted for itself: that is for the few that may not be missed."""
         for topic in topics:
-            self._hear(f"{self._root}/{gateway}/{topic}", qos=0)
+            self._hear(f"{self._root}/{gateway}/{topic}", qos=qos)
 
     def ask(self, gateway: str, verb: str, cmd_id: str, command: Document, *, expiry_s: int) -> Question:
         """Send a command, signed or not, on a connection that is up; `expiry_s`: so long the broker may keep it."""

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support import desk
 from support.broker import Mosquitto, password_file
 from support.head_end import HeadEnd
 from support.one_version import OneVersion
@@ -23,8 +25,10 @@ from support.running import NEW, RunningGateway
 from gateway.cli import broker_client, client, main
 from gateway.cli.root import Exit
 from gateway.clock import SystemClock
-from gateway.model import MqttSettings
+from gateway.model import CampaignState, JobState, MqttSettings
 from gateway.signing import KeyKind, generate
+from gateway.simulator.clock import VirtualClock
+from gateway.store.documents import campaign_document, encoded, job_document
 from gateway.uplink import head_end as uplink_head_end
 from gateway.uplink.broker import Message
 from gateway.uplink.paho_broker import PahoBroker
@@ -204,6 +208,40 @@ def test_an_order_is_given_decided_about_watched_and_reported_from_afar(
     assert gateway.meters[1].version == NEW
     for words in (("report", "by-hand", "--csv"), ("report", "by-hand"), ("show", "by-hand")):
         assert far("campaign", *words) == type_in("campaign", *words)
+
+
+@pytest.fixture(scope="module")
+def large(mosquitto: Mosquitto) -> None:
+    """A campaign of a gateway, as it stays at the broker: more than a broker holds back for one subscriber, and more
+    than fits one reply."""
+    now = SystemClock().now()
+    order = replace(
+        desk.campaign(VirtualClock(), *(f"MTR{number:05d}" for number in range(1500)), id="large"),
+        state=CampaignState.SUCCEEDED, finished_at=now,
+    )  # fmt: skip
+    ended = {"state": JobState.UPDATED, "version_after": NEW, "finished_at": now, "message": "said " * 100}
+    told = {
+        f"campaign/large/job/{job.meter_id}": job_document(replace(job, **ended), ts=now)
+        for job in desk.jobs_of(order)
+    }
+    told["campaign/large"] = campaign_document(order, {JobState.UPDATED: len(told)}, ts=now)
+    assert sum(len(encoded(document)) for document in told.values()) > 1 << 20
+    with HeadEnd(mosquitto.port, "nothing", client_id="gw-8") as teller:
+        for topic, document in {"state": ONLINE, **told}.items():
+            teller.publish(f"mgw/v1/gw-8/{topic}", encoded(document), qos=0, retain=True)
+
+
+@pytest.mark.parametrize("what", ["show", "report", "watch"])
+def test_a_campaign_of_any_size_is_read_where_it_is_retained(
+    what: str, far: Run, large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_client, "QUIET_S", PATIENCE_S)  # all of it is there, however slow the broker
+    status, out, err = far("campaign", what, "large", "--json", gateway="gw-8")
+    assert (status, err) == (0, "")
+    document = json.loads(out)
+    told = document["meters" if what == "report" else "jobs"]
+    assert [one["meter"] for one in told] == document["campaign"]["meters"]
+    assert {one["state"] for one in told} == {"updated"}
 
 
 def test_an_order_is_signed_for_the_gateway_that_it_goes_to(far: Run, tmp_path: Path) -> None:
