@@ -22,7 +22,8 @@ METHODS = ("GET", "HEAD")
 _END = re.compile(rb"\r?\n\r?\n")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110, 5.6.2)
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) (\S+) HTTP/(\d)(?:\.(\d))?")
-_FIELD = re.compile(rf"({_TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_FIELD = re.compile(rf"({_TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)")
+"""Nothing in it can match in two ways: whoever comes decides what is matched, and nobody else works meanwhile."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -72,7 +73,7 @@ def read_request(head: bytes, *, loopback: bool) -> Request | Answer:
     if major != "1":
         return refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     fields = [_FIELD.fullmatch(one) for one in lines]
-    hosts = [one[2] for one in fields if one and one[1].lower() == "host"]
+    hosts = [one[2].strip(" \t") for one in fields if one and one[1].lower() == "host"]
     if None in fields or len(hosts) != 1:
         return refusal(HTTPStatus.BAD_REQUEST)
     try:

@@ -52,6 +52,15 @@ def test_beyond_this_machine_any_name_may_lead_here():
     assert status("GET / HTTP/1.1\r\nHost: gw-001.example", loopback=False) == 200
 
 
+@pytest.mark.parametrize("value, expected", [
+    (" " * 7000 + "\x01", 400),
+    (" \t" * 3500 + "x" + " \t" * 3, 200),
+    (" x" * 3500 + "\x7f", 400),
+])  # fmt: skip
+def test_no_field_is_written_so_that_reading_it_takes_long(value, expected):
+    assert status(f"GET / HTTP/1.1\r\nHost: \t localhost \t \r\nA:{value}") == expected
+
+
 @given(
     st.binary(max_size=200)
     | st.from_regex(rb"[A-Z]{1,5} [^ ]{0,20} HTTP/[0-9.]{1,3}(\r?\n[^\n]{0,40}){0,5}\r\n\r\n")
