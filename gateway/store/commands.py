@@ -74,13 +74,15 @@ class Commands(Telling):
             return self._accept_errand(database, command, errand)
 
     def take_errand(self, port: str) -> Errand | None:
-        """The oldest read that waits for this port, marked as running; None: nothing waits, or it expired."""
+        """The oldest read that waits for this port, marked as running; None: nothing waits, or it expired.
+        Changes of meters do not: what was accepted is stored, and so from the next start on."""
         now = moment_text(self._clock.now())
         row = self._row(
             "SELECT errands.*, who, reply_topic FROM errands JOIN commands USING (cmd_id)"
-            " WHERE port = ? AND running = 0 AND expires > ? ORDER BY number LIMIT 1",
+            " WHERE port = ? AND running = 0 AND (expires > ? OR errands.verb IN (?, ?)) ORDER BY number LIMIT 1",
             port,
             now,
+            *METER_CHANGES,
         )
         if row is None:
             return None
@@ -220,8 +222,9 @@ class Commands(Telling):
 
     def _expired_errands(self, database: sqlite3.Connection, now: datetime) -> list[sqlite3.Row]:
         return database.execute(
-            "SELECT errands.* FROM errands JOIN commands USING (cmd_id) WHERE running = 0 AND expires <= ?",
-            (moment_text(now),),
+            "SELECT errands.* FROM errands JOIN commands USING (cmd_id) WHERE running = 0 AND expires <= ?"
+            " AND errands.verb NOT IN (?, ?)",
+            (moment_text(now), *METER_CHANGES),
         ).fetchall()
 
 

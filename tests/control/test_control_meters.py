@@ -136,6 +136,15 @@ def test_a_reload_that_was_under_way_promises_a_changed_meter_to_nobody_either(d
     refused(desk.send("meter.probe", {"meter": "MTR7"}), Code.E_NOT_FOUND)
 
 
+def test_what_was_accepted_is_brought_into_force_however_late_its_turn_comes(desk):
+    first = desk.send("meter.put", NEW)
+    desk.clock.advance(8 * 86400)
+    desk.store.purge_expired()
+    serve(desk)
+    assert desk.store.reply_of(first.cmd_id).status is DONE
+    assert "MTR7" in listed(desk)
+
+
 def test_the_same_command_is_done_once(desk):
     again = {"cmd_id": "6463d5dc-c344-4839-97d3-5ae6d5c82a1e"}
     raw = json.dumps(desk.envelope("meter.put", NEW, **again)).encode()
