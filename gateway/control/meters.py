@@ -49,7 +49,8 @@ class Roster:
     def delete(self, command: Command, config: Config) -> Reply:
         """`meter.delete`. Raises NotFoundError, and StateError and BusyError as `put`."""
         name = command.args["meter"]
-        known = _known(config, name)
+        # One that is left out may have the id of another that stands in the configuration.
+        known = None if name in config.left_out else _known(config, name)
         port = known.port if known else ""
         self._refuse_while_unbroken(config, {port})
         return self._store.delete_meter(command, name, port=port)
@@ -73,7 +74,9 @@ class Roster:
 
 
 def without_meter(config: Config, name: str) -> Config:
-    """`config` without this stored meter."""
+    """`config` without this meter, if it is a stored one that is in use."""
+    if name not in config.stored:
+        return config
     left = tuple(meter for meter in config.meters if meter.id != name)
     return replace(config, meters=left, stored=config.stored - {name})
 

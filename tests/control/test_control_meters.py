@@ -272,6 +272,19 @@ def test_one_that_does_not_fit_any_more_is_shown_and_can_be_deleted(desk):
     assert not desk.send("meter.list").data["left_out"]
 
 
+def test_one_that_stands_in_the_configuration_meanwhile_is_forgotten_and_that_meter_stays(desk):
+    served(desk, "meter.put", NEW)
+    own = replace(desk.config.meters[0], id="MTR7", physical_address=31)
+    desk.config = replace(desk.config, meters=(*desk.config.meters, own))
+    serve(desk)
+    assert "MTR7" in {one["meter"] for one in desk.send("meter.list").data["left_out"]}
+    assert desk.send("meter.delete", {"meter": "MTR7"}).status is ACCEPTED
+    assert listed(desk)["MTR7"]["origin"] == "configuration", "its line is not touched meanwhile"
+    serve(desk)
+    assert not desk.send("meter.list").data["left_out"]
+    refused(desk.send("meter.delete", {"meter": "MTR7"}), Code.E_STATE, "stands in the configuration")
+
+
 # -- power ------------------------------------------------------------------------------------------------------
 
 
