@@ -167,7 +167,7 @@ class Daemon:
         self._controller.stop_untrusted()
         self._store.name_keys(self._config.keys, self._config.gateway.system_title)
         self._store.unpark_changed(
-            {meter.id: self._config.keys.get(meter.id, MeterKeys()) for meter in self._config.meters}
+            {meter.id: MeterKeys() for meter in self._config.meters} | dict(self._config.keys)
         )
         self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
         self._bells.every("disk", DISK_EVERY_S, self._look_at_disk)

@@ -66,8 +66,8 @@ class Parking(Campaigns):
 
     def unpark_changed(self, keys: Mapping[str, MeterKeys]) -> None:
         """At start: serve those meters again whose keys are others than those that failed. `keys` holds those of
-        every configured meter; a meter that is not configured stays as it is. Where it is not known what failed (it
-        stays behind when a state is carried to another machine), it is taken to be what stands there now."""
+        every meter that is served or has an entry in keys.toml; any other stays as it is. Where it is not known what
+        failed (it stays behind when a state is carried to another machine), it is taken to be what stands there now."""
         for row in self._rows("SELECT * FROM parked"):
             present = keys.get(row["meter_id"])
             if present is not None and not row["digest"]:

@@ -12,6 +12,10 @@ from support.patience import PATIENCE_S, eventually
 from support.running import NEW, OLD, RunningGateway
 
 from gateway.cli.client import Client, RefusedError
+from gateway.clock import SystemClock
+from gateway.errors import Code
+from gateway.model import MeterKeys
+from gateway.store import Store
 
 SLOW_BAUD = 2400
 """A line that takes most of a minute for the image, so that there is something to come in between."""
@@ -151,4 +155,17 @@ def test_a_meter_that_is_put_while_a_reload_was_ordered_takes_nothing_from_it(la
         assert client._reply(cmd_id, PATIENCE_S)["status"] == "done"
     gateway.wait_for("configuration applied: port rs485-1 changed")
     assert version(gateway, "MTR0002") == OLD
+    assert gateway.stop() == 0
+
+
+def test_a_meter_that_was_taken_out_while_it_was_left_alone_is_served_with_the_keys_of_a_start_since(launch):
+    gateway = launch(meters=2, started=False)
+    args = take_out(gateway, "MTR0002")
+    store = Store(gateway.directory / "state", gateway_id="", root="", clock=SystemClock())
+    store.park("MTR0002", MeterKeys(bytes(16), bytes(16)), code=Code.T_SECURITY, message="it refuses us")
+    store.close()
+    gateway.start()
+    gateway.wait_for("unparked MTR0002: its entry in keys.toml has changed")
+    ask(gateway, "meter.put", args)
+    assert [meter["parked"] for meter in ask(gateway, "meter.list")["meters"]] == [None, None]
     assert gateway.stop() == 0
