@@ -450,6 +450,7 @@ class Daemon:
         if reload.errand:
             self._store.finish_errand(reload.errand, reload.reply)
         self._reload = None
+        self._wake_up()  # another may wait
         self._config_note = reload.note
         self._tell_of_trust()
         for line in reload.lines:

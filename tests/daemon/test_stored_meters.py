@@ -169,3 +169,17 @@ def test_a_meter_that_was_taken_out_while_it_was_left_alone_is_served_with_the_k
     ask(gateway, "meter.put", args)
     assert [meter["parked"] for meter in ask(gateway, "meter.list")["meters"]] == [None, None]
     assert gateway.stop() == 0
+
+
+def test_meters_that_are_put_at_once_are_served_one_after_the_other_and_nobody_waits_for_a_sign_of_life(
+    launch,
+):
+    never = "from gateway.daemon import process\nprocess.LIFE_EVERY_S = 1e6"
+    gateway = launch(meters=4, started=False, before=never)
+    args = [take_out(gateway, f"MTR000{number}") for number in (2, 3, 4)]
+    gateway.start()
+    with Client(gateway.socket) as client:
+        for each in args:
+            client._send("meter.put", each, None)
+        eventually(lambda: list(meters(gateway).values()).count("state") == 3, gateway.said)
+    assert gateway.stop() == 0
