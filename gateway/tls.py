@@ -28,7 +28,10 @@ def certificates_in(pem: bytes) -> Iterator[x509.Certificate]:
     from cryptography import x509
 
     for block in _CERTIFICATE.findall(pem):
-        yield x509.load_pem_x509_certificate(block + b"\n")
+        try:
+            yield x509.load_pem_x509_certificate(block + b"\n")
+        except x509.InvalidVersion as error:  # which is no ValueError
+            raise ValueError(error) from None
 
 
 def _no_passphrase() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_the_root_of_signatures_counts_too_and_so_does_a_file_that_is_gone(tmp_p
     gone = tmp_path / "gone.pem"
     found = trouble_with_certificates(config(MqttSettings("mqtts://b", cert_file=gone)), NOW)
     assert found == f"[mqtt] cert_file {gone} cannot be read: No such file or directory"
+
+
+def test_a_certificate_that_openssl_takes_and_we_cannot_read_is_told_and_ends_nobody(tmp_path: Path) -> None:
+    """Of a version that there is none of: its DER has 4 where that of version 3 has 2 (RFC 5280, 4.1.2.1)."""
+    file = own(Authority(tmp_path), left_days=LONG)
+    der = ssl.PEM_cert_to_DER_cert(file.read_text()).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04")
+    file.write_text(ssl.DER_cert_to_PEM_cert(der))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    found = trouble_with_certificates(config(cert_file=file), NOW)
+    assert found == f"[firmware] cert_file {file} has a certificate that cannot be read"
 
 
 def test_the_alarm_comes_at_the_start_and_goes_with_a_renewed_file_and_a_reload(tmp_path: Path) -> None:
