@@ -287,7 +287,7 @@ def _port(port: Document, now: datetime) -> tuple[object, ...]:
 
 
 def _health(port: Document, figures: Document | None, now: datetime) -> Coloured:
-    """Why the line cannot be used now, and what went wrong on it since the gateway began, in a row."""
+    """Why the line cannot be used now, and what was counted on it that goes wrong, in a row."""
     wrong = [f"{figures[kind]} {kind}" for kind in _COUNTED if figures and figures[kind]]
     if port["alarms"]:
         return Coloured(", ".join([each.replace("_", " ") for each in port["alarms"]] + wrong), _HANDS)

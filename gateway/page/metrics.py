@@ -32,7 +32,7 @@ _OF_PORTS = {
     "foreign": ("foreign_frames_total", "Sound frames of others, or to others."),
     "masters": ("master_frames_total", "Frames of another master on the line."),
 }
-"""Figures of `port.list` that are counts since the process began."""
+"""Figures of `port.list` that are counts; a line whose settings or meters are changed begins anew."""
 _OF_PORTS_ALONE = (AlarmKind.PORT_LOST, AlarmKind.PORT_SHARED)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Tally:
-    """Counts since the process began, whichever sessions they came of. Whoever does a thing counts it."""
+    """Counts since it was made, whichever sessions they came of. Whoever does a thing counts it."""
 
     octets_out: int = 0
     octets_in: int = 0

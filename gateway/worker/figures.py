@@ -24,7 +24,7 @@ COUNTED = tuple(field.name for field in fields(Tally) if field.type == "int")
 
 
 class Figures:
-    """What was counted of each meter of a port since the process began."""
+    """What was counted of each meter of a port since this was made."""
 
     def __init__(self, port: str, *, board: Board, clock: Clock) -> None:
         self._port = port
@@ -81,7 +81,7 @@ class Figures:
         }
 
     def _share(self, over_s: float, now_s: float, busy_s: float) -> float:
-        """Of the time since the newest sample that is `over_s` old, or since the process began."""
+        """Of the time since the newest sample that is `over_s` old, or since this was made."""
         begin_s, before_s = self._busy[0]
         for at_s, busy_then_s in self._busy:
             if at_s > now_s - over_s:
