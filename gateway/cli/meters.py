@@ -108,7 +108,7 @@ def put(desk: Desk, /, meter: str, address: Document, address_bytes: str | None,
     started. Refused while there is work for the meter."""
     octets = {"address_bytes": int(address_bytes)} if address_bytes else {}
     args = {"meter": meter, **address, **octets, **given(settings)}
-    _change(desk, "meter.put", args, "is served now; see: meter-gateway read " + meter)
+    _change(desk, "meter.put", args, f"is served now; see: meter-gateway read {meter}{desk.where}")
 
 
 @meters.command("rm")

@@ -132,7 +132,8 @@ def hold(desk: Desk, /, name: str, for_: str) -> None:
         say_json(data)
     else:
         click.echo(
-            f"port {safe(name)} is free until {data['until']}; sooner: meter-gateway port release {safe(name)}"
+            f"port {safe(name)} is free until {data['until']};"
+            f" sooner: meter-gateway port release {safe(name)}{desk.where}"
         )
 
 

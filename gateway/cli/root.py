@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,8 +99,11 @@ class Desk:
 
     @property
     def where(self) -> str:
-        """To be added to a command that is suggested."""
-        return "".join(f" --gateway {'all' if name == '*' else name}" for name in self.gateway)
+        """To be added to a command that is suggested, so that it can be typed as it stands."""
+        here = [] if self.gateway or self.config is None else [f" --config {shlex.quote(str(self.config))}"]
+        return "".join(
+            [*here, *(f" --gateway {'all' if each == '*' else shlex.quote(each)}" for each in self.gateway)]
+        )
 
     @property
     def queue_s(self) -> float:

@@ -70,4 +70,4 @@ def set_(desk: Desk, /, name: str, days: tuple[str, ...], except_: tuple[str, ..
     if desk.as_json:
         say_json(data)
     else:
-        click.echo(f"window {safe(data['window'])} is set; see: meter-gateway window ls")
+        click.echo(f"window {safe(data['window'])} is set; see: meter-gateway window ls{desk.where}")

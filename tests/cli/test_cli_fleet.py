@@ -171,7 +171,7 @@ def test_a_campaign_is_decided_about_everywhere(far: Run, digest: str) -> None:
     manual = ("--meter", "MTR0003", "--activate", "manual")
     status, out, _ = far(*order("fw-5", digest, *manual), gateway="east-*")
     assert (status, rows(out)["east-2"]) == (0, ["accepted"])
-    assert "see: meter-gateway campaign watch fw-5 --gateway east-*" in out
+    assert "see: meter-gateway campaign watch fw-5 --gateway 'east-*'" in out
 
     def paused() -> bool:
         document = json.loads(far("campaign", "show", "fw-5", "--json")[1])
@@ -292,7 +292,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_work(
     watching.until("east-2: ")
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == Exit.INTERRUPTED
-    watching.until("Look again: meter-gateway campaign watch fw-10 --gateway east-*")
+    watching.until("Look again: meter-gateway campaign watch fw-10 --gateway 'east-*'")
     assert far("campaign", "cancel", "fw-10")[0] == 0
     assert far("campaign", "watch", "fw-10")[0] == 1
 

@@ -68,11 +68,12 @@ def test_status_as_json_is_one_document(type_in):
     assert len(document["meters"]) == 5
 
 
-def test_a_meter_is_put_shown_and_removed(type_in):
+def test_a_meter_is_put_shown_and_removed(gateway, type_in):
     status, out, err = type_in(
         "meters", "put", "NEW", "--port", "rs485-1", "--address", "1/99", "--client", "2"
     )
-    assert (status, out) == (0, "NEW is served now; see: meter-gateway read NEW\n"), err
+    see = f"meter-gateway read NEW --config {gateway.config}"
+    assert (status, out) == (0, f"NEW is served now; see: {see}\n"), err
     row = next(line for line in type_in("meters")[1].splitlines() if line.startswith("NEW"))
     assert row.split() == ["NEW", "rs485-1", "1/99", "2", "none", "default", "idle", "put", "by", "command"]
     assert json.loads(type_in("meters", "rm", "NEW", "--json")[1]) == {"meter": "NEW"}

@@ -60,6 +60,7 @@ def test_another_tool_may_open_a_line_that_was_lent_and_the_transfer_goes_on_aft
     status, out, _ = type_in("port", "hold", "rs485-1", "--for", "1h")
     assert status == 0
     assert out.startswith("port rs485-1 is free until ")
+    release = out.partition("; sooner: meter-gateway ")[2].split()
     assert not in_use(device)
     status, out, _ = type_in("status")
     assert "lent until" in out
@@ -68,7 +69,8 @@ def test_another_tool_may_open_a_line_that_was_lent_and_the_transfer_goes_on_aft
     assert "waiting" in jobs(gateway).values()
     assert "waiting, port rs485-1 is lent until" in type_in("campaign", "show", "c")[1]
     gateway.hurry()
-    assert type_in("port", "release", "rs485-1")[1] == "port rs485-1 is the gateway's again\n"
+    assert release == ["port", "release", "rs485-1", "--config", str(gateway.config)]
+    assert type_in(*release)[1] == "port rs485-1 is the gateway's again\n"
     eventually(lambda: set(jobs(gateway).values()) == {"updated"}, gateway.said)
     assert type_in("port", "release", "rs485-1")[1] == "port rs485-1 was not lent\n"
     assert all(meter.history.initiates == 1 for meter in gateway.meters)
