@@ -61,8 +61,10 @@ def state_of(campaign: Mapping[str, Any]) -> str:
 
 
 def waits_for(campaign: Mapping[str, Any], timezone: str | None = None) -> str:
-    """Why a campaign is not at work, and when or by whom it goes on; empty for one that is."""
-    words = [f"{campaign['code']}: {campaign['message']}" if campaign["code"] else campaign["message"]]
+    """Why a campaign is not at work, and when or by whom it goes on; empty for one that is, and for one of which
+    `counts` says all."""
+    message = campaign["message"] if campaign["message"] != counts(campaign["counts"]) else ""
+    words = [f"{campaign['code']}: {campaign['message']}" if campaign["code"] else message]
     if campaign["opens_at"]:
         words.append(f"goes on at {moment(campaign['opens_at'], timezone)}")
     if by := decided_by(campaign):

@@ -23,6 +23,7 @@ from gateway.cli.root import Desk, Exit, InterruptedWatchError
 from gateway.cli.text import counts, cursor_moves, cut, folded, remark, safe, say_json, table
 from gateway.cli.watch import campaign_sentence
 from gateway.model import TERMINAL_CAMPAIGN, CampaignState, JobState
+from gateway.words import waits_for
 
 _LOOK_EVERY_S = 0.5
 _LINE_EVERY_PERCENT = 10
@@ -395,7 +396,5 @@ def _row(part: Part) -> tuple[str, ...]:
         why = (f"{refused.code}: {refused.message}" if refused.code else refused.message) if refused else ""
         return part.gateway, online, refused.status if refused else part.sentence(), "", "", why
     one = part.campaign
-    why = f"{one['code']}: {one['message']}" if one["code"] else str(one["message"])
-    return (
-        part.gateway, online, str(one["state"]), counts(one["counts"]), str(one["finished_at"] or "")[:19], why,
-    )  # fmt: skip
+    ended = str(one["finished_at"] or "")[:19]
+    return part.gateway, online, str(one["state"]), counts(one["counts"]), ended, waits_for(one)

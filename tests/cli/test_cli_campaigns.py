@@ -117,6 +117,8 @@ def test_nothing_is_activated_before_somebody_approves(gateway, type_in, submit)
     status, out, _ = type_in("campaign", "watch", "by-hand")
     assert (status, out.splitlines()[-1]) == (0, "campaign by-hand: succeeded, 1 updated")
     assert versions(gateway, 2) == [NEW]
+    (row,) = [line for line in type_in("campaign", "ls")[1].splitlines() if line.startswith("by-hand ")]
+    assert row.count("1 updated") == 1
 
 
 def test_a_transfer_is_paused_and_resumed_and_the_watcher_hears_why(gateway, type_in, submit):

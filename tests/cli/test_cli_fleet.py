@@ -123,6 +123,8 @@ def test_one_campaign_at_all_gateways_is_watched_as_one_and_has_one_report(
     assert "east-1: succeeded, 2 updated" in out
     assert "east-2: succeeded, 2 updated" in out
     assert "Campaign fw-1 at 2 gateways (2 succeeded): 4 updated" in out
+    *_, row = [line for line in out.splitlines() if line.startswith("east-1 ")]
+    assert row.count("2 updated") == 1
     assert [one.meters[0].version for one in gateways.values()] == [NEW, NEW]
     document = json.loads(far("campaign", "report", "fw-1", "--json")[1])
     assert document["totals"] == {"gateways": 2, "meters": 4, "counts": {"updated": 4}}
