@@ -314,8 +314,8 @@ class BrokerClient(GatewayClient):
 
 
 def offline(gateway: str, state: Document) -> str:
-    """In words, for a state that says so."""
-    return f"gateway {gateway} is offline, and was connected last at {state.get('ts', 'an unknown time')}"
+    """In words, for a state that says so. That of a Will is as old as the connection that was lost."""
+    return f"gateway {gateway} is offline; it was connected at {state.get('ts', 'an unknown time')}, or later"
 
 
 def _refuse_local(verb: str, gateway: str) -> None:

@@ -268,7 +268,7 @@ def test_a_watch_outlives_the_gateway_and_ends_by_ctrl_c(
 
     until("MTR0005: queued")
     gateway.stop()
-    until("gateway gw-1 is offline, and was connected last at ")
+    until("gateway gw-1 is offline; it was connected at ")
     gateway.start()
     until_online(mosquitto)
     assert far("campaign", "resume", "by-night")[0] == 1

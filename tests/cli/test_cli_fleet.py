@@ -227,7 +227,10 @@ def test_a_gateway_that_is_offline_is_told_and_gets_nothing_unless_the_order_may
     told("west-2/state", OFFLINE)
     submit = order("fw-6", digest, "--meter", "MTR0001", "--dry-run")
     status, out, _ = far(*submit, gateway="east-1,west-1")
-    assert (status, "connected last at 2026-11-22T20:00:00.000Z; nothing was sent" in out) == (1, True)
+    assert (status, "it was connected at 2026-11-22T20:00:00.000Z, or later; nothing was sent" in out) == (
+        1,
+        True,
+    )
     assert "west-1/cmd" not in mosquitto.log()
 
     heard = ("mgw/v1/west-1/cmd/+",)
