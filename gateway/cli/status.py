@@ -204,10 +204,10 @@ def _clock(clock: Document | None, now: datetime) -> object:
 
 
 def _alarms(alarms: Document, now: datetime) -> _Section:
-    """Each with what to do about it, which is said once."""
+    """The newest first, each with what to do about it, which is said once."""
     items = []
     advised: set[str] = set()
-    for name, alarm in alarms.items():
+    for name, alarm in sorted(alarms.items(), key=lambda one: str(one[1].get("since")), reverse=True):
         since = f", for {_ago(alarm['since'], now)}" if alarm.get("since") else ""
         words = folded(f"ALARM {name}: {alarm['message']}{since}")
         advice = "" if (said := alarm.get("advice", "")) in advised else said

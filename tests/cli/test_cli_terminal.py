@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,6 +222,7 @@ def test_status_of_a_bad_night_fits_its_screen_and_says_what_to_do(tmp_path, los
             lines = [line for line in shown.everything() if line]
             assert "red" in shown.colours()
         piped = subprocess.run(command[:-3] + list(here), capture_output=True, text=True, check=True).stdout
+        document = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     finally:
         running.close()
     text = "\n".join(lines)
@@ -237,6 +240,10 @@ def test_status_of_a_bad_night_fits_its_screen_and_says_what_to_do(tmp_path, los
     assert all(f"ALARM port-lost.cellar-{number}:" in piped for number in range(lost)), (
         "a pipe is told everything"
     )
+    newest_first = sorted(
+        document["info"]["now"]["alarms"].items(), key=lambda one: one[1]["since"], reverse=True
+    )
+    assert re.findall(r"^ALARM (\S+):", piped, re.MULTILINE) == [name for name, _ in newest_first]
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(40, 12), (60, 24), (200, 50)])
@@ -255,6 +262,4 @@ def test_tables_are_never_wider_than_the_terminal(on_terminal, columns, lines):
 
 
 def without_colour(line: str) -> str:
-    import re
-
     return re.sub(r"\x1b\[[0-9;]*m", "", line)
