@@ -242,14 +242,13 @@ def status(desk: Desk) -> int:
         say_json({"gateways": told})
     else:
         click.echo(table([_row(one) for one in told], head=_HEAD))
-        alarms = [
-            line
-            for one in told
-            for alarm in one["alarms"]
-            for line in folded(f"{one['gateway']}: {alarm.get('message', '')}") + folded(alarm.get("advice", ""), "  ")
-        ]  # fmt: skip
-        if alarms:
-            click.echo("\n".join(["", *alarms]))
+        alarms = [(one["gateway"], alarm) for one in told for alarm in one["alarms"]]
+        lines = [
+            line for gateway, alarm in alarms for line in folded(f"{gateway}: {alarm.get('message', '')}")
+        ]
+        lines += advice((str(alarm.get("kind")), alarm.get("advice", "")) for _, alarm in alarms)
+        if lines:
+            click.echo("\n".join(["", *lines]))
     return Exit.DONE if all(one["online"] for one in told) else Exit.FAILED
 
 

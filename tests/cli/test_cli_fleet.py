@@ -198,13 +198,18 @@ def test_status_has_a_line_for_each_gateway_and_asks_nobody(
 ) -> None:
     assert far("status")[0] == 0
     told("west-1/state", OFFLINE)
-    told("west-1/alarm/port_lost.rs485-1", {"message": "port rs485-1 is gone", "advice": "Check the cable."})
+    told("west-2/state", OFFLINE)
+    for name, port in (("west-1", "rs485-1"), ("west-2", "rs485-7")):
+        alarm = {"kind": "port-lost", "message": f"port {port} is gone", "advice": "Check the cable."}
+        told(f"{name}/alarm/port-lost.{port}", alarm)
     before = mosquitto.log().count("/cmd/")
     status, out, _ = far("status")
     assert status == 1
     assert rows(out)["east-1"][:1] == ["online"]
     assert rows(out)["west-1"][:2] == ["offline", "2026-11-22T20:00:00"]
-    assert "west-1: port rs485-1 is gone\n  Check the cable." in out
+    assert out.endswith(
+        "west-1: port rs485-1 is gone\nwest-2: port rs485-7 is gone\nport-lost: Check the cable.\n"
+    )
     document = json.loads(far("status", "--json", gateway="east-1,west-1,nobody")[1])
     assert [one["online"] for one in document["gateways"]] == [True, False, False]
     assert document["gateways"][0]["info"]["meters"] == 5
