@@ -42,6 +42,8 @@ _UNBOUNDED_RECEIVE_MAXIMUM = 0xFFFF
 """What a broker takes that names no limit (MQTT 5.0, clause 3.2.2.3.3)."""
 _UNSUPPORTED_VERSION = 0x84
 """Reason code of CONNACK (MQTT 5.0, clause 3.2.2.2); paho gives it for return code 1 of MQTT 3.1.1 as well."""
+_UNKNOWN_CLIENT = frozenset({4, 5, 0x86, 0x87})
+"""Bad user name or password, and not authorized: of MQTT 3.1.1, and of MQTT 5."""
 _NAMES: dict[int, str] = {paho.MQTTv5: "MQTT 5", paho.MQTTv311: "MQTT 3.1.1"}
 _OTHER: dict[int, int] = {paho.MQTTv5: paho.MQTTv311, paho.MQTTv311: paho.MQTTv5}
 _RETAIN_ONCE = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
@@ -210,6 +212,8 @@ class PahoBroker:
             return
         if _number(reason):
             text = paho.connack_string(reason) if isinstance(reason, int) else str(reason)
+            if _number(reason) in _UNKNOWN_CLIENT:
+                text += " (does it know this user name, password, certificate?)"
             self._events.append(Lost(f"the broker refused the connection: {text}"))
             return
         self._taken_in = True

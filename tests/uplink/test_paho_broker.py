@@ -144,7 +144,9 @@ def test_a_refused_connection_says_why(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker", settings="allow_anonymous false") as mosquitto:
         ours = Ours(mosquitto.url, username="gw", password="wrong")
         ours.broker.connect(WILL)
-        assert "not authorized" in ours.wait(Lost).reason.lower()
+        reason = ours.wait(Lost).reason
+        assert "not authorized" in reason.lower()
+        assert "does it know this user name, password, certificate?" in reason
         ours.broker.drop()
 
 
