@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from gateway.errors import (
     AccessError,
     AssociationError,
@@ -20,7 +22,9 @@ def check_accepted(answer: association.Aare) -> None:
     14 (authentication required) is the normal answer for HLS (Green Book)."""
     if answer.result == 0:
         return
-    detail = f"AARE result {answer.result}, diagnostic {answer.diagnostic}"
+    detail = f"AARE result {answer.result}, diagnostic {int(answer.diagnostic)}"
+    if isinstance(answer.diagnostic, association.Diagnostic):
+        detail += f", {_spelled(answer.diagnostic)}"
     if answer.diagnostic == association.Diagnostic.AUTHENTICATION_FAILURE:
         raise SecurityError("the meter refuses our authentication", detail=detail)
     refusal = NotNowError if answer.result == association.Result.REJECTED_TRANSIENT else AssociationError
@@ -30,7 +34,7 @@ def check_accepted(answer: association.Aare) -> None:
 def access(service: str, result: int) -> AccessError:
     """A data-access-result or action-result that is not success."""
     names = ActionResult if service == "ACTION" else DataAccessResult
-    named = f", {names(result).name.lower().replace('_', '-')}" if result in set(names) else ""
+    named = f", {_spelled(names(result))}" if result in set(names) else ""
     return AccessError(
         f"{service} refused with result {result}{named}", result=result, detail=f"{service} result {result}"
     )
@@ -56,3 +60,7 @@ def exception(answer: apdu.Apdu, *, sent: int, proving: bool) -> MeterError:
             return LinkLostError("the meter has no association with us", detail=detail)
         case _:
             return AssociationError("the meter answers with an exception", detail=detail)
+
+
+def _spelled(name: IntEnum) -> str:
+    return name.name.lower().replace("_", "-")

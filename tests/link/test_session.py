@@ -2,11 +2,12 @@
 
 import random
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from support.world import ciphered
 
-from gateway.errors import AccessError, LinkLostError, SecurityError, SilentError, WireError
+from gateway.errors import AccessError, AssociationError, LinkLostError, SecurityError, SilentError, WireError
 from gateway.link.counters import Counters
 from gateway.link.port import Port
 from gateway.link.session import Session
@@ -248,6 +249,12 @@ def test_a_meter_that_lost_the_link_ends_the_session():
     with pytest.raises(LinkLostError):
         session.get(NAME)
     assert not session.alive
+
+
+def test_a_meter_that_knows_another_gateway_says_that_it_is_our_title():
+    session, _ = with_a_meter(replace(ciphered(), client_title=b"MGW\x00\x00\x00\x00\x02"))
+    with pytest.raises(AssociationError, match=r"AARE result 1, diagnostic 3, calling-title-not-recognized$"):
+        session.open()
 
 
 def test_a_meter_that_is_left_has_no_link_any_more():
