@@ -55,7 +55,7 @@ ADVICE: dict[Code, str] = {
     Code.E_VERB: "Use one of the verbs that `info.get` lists.",
     Code.E_EXPIRED: "Send the command again with a new id and a later `expires`.",
     Code.E_CONFLICT: "This id was used for something else before: choose a new one.",
-    Code.E_STATE: "Look at the present state with `campaign show`; the order does not fit it.",
+    Code.E_STATE: "Look at the present state (`campaign show`, `status`, `meters`): the order does not fit it.",
     Code.E_NOT_FOUND: "Check the name: `meters`, `ports`, `image ls` and `campaign ls` list what there is.",
     Code.E_AUTH: "This order is not allowed from here; use the local socket or an allowed verb, or have it signed.",
     Code.E_BUSY: "Wait until present work has ended, or take a lent line back (`port release`); then send it again.",
