@@ -180,9 +180,9 @@ class Worker:
             if done := self._errands.run_next():
                 self._leave_unwanted()
                 return StepReport(done, now_s)
-            self._called = False
             self._lending.look()
             self._drop_cancelled()
+            self._called = False  # now that all of it could be written
         if self._lending.until_s is not None:
             return self._stay_away(self._lending.until_s)
         self._hold_closed(now_s)

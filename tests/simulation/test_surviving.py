@@ -22,7 +22,7 @@ from support.old_state import as_version_1, version_of
 from support.promises import check_promises, check_telling
 from support.world import BASE, SYSTEM_TITLE, SimMeter, World, ciphered
 
-from gateway.model import Machine
+from gateway.model import CampaignState, Machine
 from gateway.simulator import MeterSpec, What
 from gateway.store.binding import COUNTER_STEP
 from gateway.store.counters import key_name
@@ -135,6 +135,22 @@ def test_a_disk_that_is_full_when_it_is_to_be_activated_lets_nothing_happen_twic
     until(world, since_s + 120)
     ends_well(world)
     assert history.verifies == 1
+
+
+def test_a_cancel_is_not_forgotten_when_the_disk_is_full_as_it_comes(disk):
+    world = World(disk, [SimMeter(SPEC)], image_size=20480, baud=1200)
+    world.submit()
+    history = world.meters["MTR1"].history
+    world.run(lambda: history.blocks.total() >= 5, limit_s=LIMIT_S)
+    world.command("campaign.cancel", {"campaign_id": "c1"})
+    world.run(lambda: world.store.campaign("c1").state is CampaignState.CANCELLING, limit_s=LIMIT_S)
+    since_s, sent = world.now_s, history.blocks.total()
+    world.power.disk_full_at = Full(lambda: world.now_s < since_s + 30)
+    world.run_until_told(limit_s=LIMIT_S)
+    assert world.escaped, "the line's worker could not write what it was told"
+    assert world.job()["state"] == "cancelled"
+    assert history.blocks.total() <= sent + 1
+    assert history.verifies == 0
 
 
 # -- the clock ------------------------------------------------------------------------------------------------
