@@ -129,6 +129,8 @@ class Job:
     detail: str = ""
     tries: int = 0
     """Failed attempts in a row since the last progress."""
+    line_tries: int = 0
+    """How many of them failed for want of the line, which is no fault of the meter."""
     crashes: int = 0
     """How often a bug of this program ended it at work on this job."""
     next_try_at: datetime | None = None

@@ -254,7 +254,7 @@ def _anew(job: Job) -> Job:
         return _looked_at_again(job)
     record = job.record and decided_anew(job.record)
     return replace(
-        job, state=JobState.QUEUED, code=None, message="tried again by an operator", detail="", tries=0,
+        job, state=JobState.QUEUED, code=None, message="tried again by an operator", detail="", tries=0, line_tries=0,
         crashes=0, next_try_at=None, activated_at=None, record=record, health=(),
     )  # fmt: skip
 
@@ -262,5 +262,6 @@ def _anew(job: Job) -> Job:
 def _looked_at_again(job: Job) -> Job:
     return replace(
         job, state=JobState.QUEUED, code=None, message="its health is checked again for an operator", detail="",
-        tries=0, crashes=0, next_try_at=None, health=tuple(replace(check, after=None) for check in job.health),
+        tries=0, line_tries=0, crashes=0, next_try_at=None,
+        health=tuple(replace(check, after=None) for check in job.health),
     )  # fmt: skip

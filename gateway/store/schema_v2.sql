@@ -4,6 +4,9 @@
 -- How often this program ended of itself in an exchange for this job (invariant 12).
 ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
 
+-- How many of its tries failed for want of the line.
+ALTER TABLE jobs ADD COLUMN line_tries INTEGER NOT NULL DEFAULT 0;
+
 -- What meters said of themselves before and after an update, as JSON.
 ALTER TABLE jobs ADD COLUMN health TEXT NOT NULL DEFAULT '[]';
 

@@ -43,7 +43,7 @@ def after_error(
     goal: Goal, seen: MeterView, *, code: Code, message: str, retryable: bool, tries: int
 ) -> Wait | Failed:
     """What an error of the line or the meter means for the transfer. `tries`: failures in a row, this one
-    included. Once activation was decided only time ends the search for the truth."""
+    included, of the line or of the meter. Once activation was decided only time ends the search for the truth."""
     if seen.record is not None and seen.record.activate_decided:
         refused = code is Code.T_SECURITY and not retryable
         return _after_lost_confirmation(goal, seen, code=code, message=message, refused=refused)

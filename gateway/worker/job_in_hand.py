@@ -171,10 +171,13 @@ class JobInHand:
             self._progressed()
         self.view.doubt()
         self.keeps_line = False
-        self.job = replace(self.job, tries=self.job.tries + 1, detail=error.detail)
+        of_line = error.code is Code.T_PORT and error.retryable
+        line_tries = self.job.line_tries + of_line
+        self.job = replace(self.job, tries=self.job.tries + 1, line_tries=line_tries, detail=error.detail)
         step = after_error(
             self._goal, self.view,
-            code=error.code, message=error.message, retryable=error.retryable, tries=self.job.tries,
+            code=error.code, message=error.message, retryable=error.retryable,
+            tries=line_tries if of_line else self.job.tries - line_tries,
         )  # fmt: skip
         if isinstance(step, Failed):
             return self._end(JobState.FAILED, step.message, code=step.code)
@@ -226,7 +229,7 @@ class JobInHand:
         return objects.attribute_of(Item.ENABLED, self.meter.profile, "")
 
     def _progressed(self) -> None:
-        self.job = replace(self.job, tries=0)
+        self.job = replace(self.job, tries=0, line_tries=0)
 
     # -- what is durable -----------------------------------------------------------------------------------------
 

@@ -321,6 +321,19 @@ def test_an_adapter_pulled_out_in_mid_transfer_goes_on_where_it_was(disk):
         assert history.blocks.total() <= world.job(sim_id)["blocks_total"] + 1
 
 
+def test_an_adapter_that_was_away_for_long_does_not_cost_its_meters_their_tries(disk):
+    """Ten times nobody was asked, since there was no line: who does not hear us once thereafter is asked again."""
+    out = Faults(unplugged=((12.0, 700.0),))
+    world = World(disk, bus(count=1), line_faults={BUS: out})
+    world.submit()
+    world.run_to(650.0)
+    assert world.store.job("c1", "MTR1").tries >= 10
+    world.lines[BUS] = Spoilt(world.lines[BUS], "lll")
+    world.run_until_told()
+    assert set(ends(world).values()) == {"updated"}
+    assert any("MTR1 does not answer" in sentence for sentence in world.sentences)
+
+
 def test_a_slow_converter_costs_time_only(disk):
     world = ordered(disk, bus(1), line_faults={BUS: Faults(turnaround_s=0.3)}, image_size=2048)
     assert set(ends(world).values()) == {"updated"}
