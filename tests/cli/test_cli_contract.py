@@ -218,7 +218,7 @@ BROKEN_OFF = {
     "lines of it": (("campaign", "watch", "slow", "--json"), '"campaign_id": "slow"'),
     "update": (("update", "MTR0002", "FW.bin"), "MTR0002"),
     "trace": (("trace", "rs485-1"), "<-"),
-    "events": (("events", "--follow"), "campaign slow"),
+    "events": (("events", "--follow"), "campaign "),
     "scan": (("scan", "rs485-1", "--timeout", "1s", "--to", "500"), "addresses"),
 }
 
