@@ -22,12 +22,10 @@ from gateway.control import Controller, ControlServer
 from gateway.daemon import logs, notify
 from gateway.daemon import reload as reloads
 from gateway.daemon.actors import Actor, ActorThread
-from gateway.daemon.certificates import first_end, trouble_with_certificates
-from gateway.daemon.clocksync import UNSYNCED, clock_state
 from gateway.daemon.lines import Lines
 from gateway.daemon.machine import this_machine
+from gateway.daemon.rounds import Rounds
 from gateway.daemon.sources import image_sources
-from gateway.durable import room
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.link.conversation import EXCHANGE_LIMIT_S
 from gateway.link.port import open_port
@@ -46,7 +44,6 @@ from gateway.page import StatusPage
 from gateway.schedule import SCHEDULE, Bells
 from gateway.store import Store
 from gateway.store.commands import GATEWAY_ERRANDS, METER_CHANGES
-from gateway.store.documents import time_text
 from gateway.store.store import OUTBOX_LIMIT_BYTES
 from gateway.supplier import Supplier
 from gateway.supply.images import ImageStore
@@ -59,15 +56,7 @@ from gateway.wire.tuning import LONGEST_WAIT_S
 from gateway.words import printable
 from gateway.worker import Worker
 
-CLOCK_EVERY_S = 30.0
-DISK_EVERY_S = 30.0
-"""So little room is left for the state, its log and images that somebody should make some."""
 SIGNATURES_EVERY_S = 60.0
-PURGE_EVERY_S = 3600.0
-CERTIFICATES_EVERY_S = 86_400.0
-_PRUNED_AT_ONCE = 200
-"""Transactions of an hour in which old campaigns are forgotten: half a minute on a slow card, which the scheduler's
-other bells wait for."""
 LIFE_EVERY_S = 5.0
 CLOCK_STEP_S = 2.0
 """Time of day that is off by more against monotonic time was set, not slewed."""
@@ -99,7 +88,6 @@ class Daemon:
         self._config_file = config_file
         self._clock = SystemClock()
         self._board = Board()
-        self._clock_state = UNSYNCED
         # Signals and failures wake the main thread through a pipe: a handler may not take the lock of an Event.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
@@ -128,6 +116,7 @@ class Daemon:
             config.firmware.quota_bytes,
             needed=self._store.needed_images,
         )
+        self._rounds = Rounds(config, self._store, self._images, self._clock, self._board)
         self._controller = Controller(
             config=config,
             store=self._store,
@@ -135,7 +124,7 @@ class Daemon:
             board=self._board,
             clock=self._clock,
             version=version("meter-gateway"),
-            clock_state=self._clock_is,
+            clock_state=self._rounds.clock_state,
             reload=self._wake_up,
         )
         sources = image_sources(config, self._clock)
@@ -160,8 +149,7 @@ class Daemon:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        self._look_at_clock()
-        self._look_at_disk()
+        self._rounds.begin()
         self._store.fail_running_errands()
         self._end_orphans()
         self._controller.stop_untrusted()
@@ -169,11 +157,8 @@ class Daemon:
         self._store.unpark_changed(
             {meter.id: MeterKeys() for meter in self._config.meters} | dict(self._config.keys)
         )
-        self._bells.every("clock", CLOCK_EVERY_S, self._look_at_clock)
-        self._bells.every("disk", DISK_EVERY_S, self._look_at_disk)
+        self._rounds.ring(self._bells)
         self._bells.every("signatures", SIGNATURES_EVERY_S, self._look_at_signatures)
-        self._bells.every("certificates", CERTIFICATES_EVERY_S, self._look_at_certificates)
-        self._bells.every("purge", PURGE_EVERY_S, self._purge)
         self._bells.every("life", LIFE_EVERY_S, lambda: self._beat(SCHEDULE))
         self._beat(SCHEDULE)
         self._bells.start()
@@ -227,7 +212,7 @@ class Daemon:
             clock=self._clock,
             open_port=tapped(open_port, self._board, self._clock),
             random_octets=os.urandom,
-            clock_trusted=self._clock_is_trusted,
+            clock_trusted=self._rounds.clock_is_trusted,
         )
         actor = port_actor(settings.name)
         return self._thread(
@@ -235,7 +220,9 @@ class Daemon:
         )
 
     def _conductor_thread(self) -> ActorThread:
-        conductor = Conductor(self._store, self._clock, self._board, clock_trusted=self._clock_is_trusted)
+        conductor = Conductor(
+            self._store, self._clock, self._board, clock_trusted=self._rounds.clock_is_trusted
+        )
         return self._thread(CONDUCTOR, conductor)
 
     def _control_thread(self) -> ActorThread:
@@ -254,7 +241,7 @@ class Daemon:
             clock=self._clock,
             handle=self._controller.handle,
             info=self._controller.info,
-            clock_state=self._clock_is,
+            clock_state=self._rounds.clock_state,
         )
         return self._thread(UPLINK, uplink, uplink.close, patience_s=_RESOLVER_PATIENCE_S)
 
@@ -275,7 +262,7 @@ class Daemon:
                 set_off_s = self._set_off_s()
                 log.info("the clock was set")
                 self._bells.clock_was_set()
-                self._ring_who_keeps_hours()
+                self._rounds.ring_who_keeps_hours()
             silent = self._silent()
             if not silent:
                 notify.tell("WATCHDOG=1")
@@ -308,7 +295,7 @@ class Daemon:
         if config.mqtt:
             online = self._board.values("uplink").get(("uplink",), {}).get("online", False)
             words.append("broker connected" if online else "broker not connected")
-        return ", ".join([*words, f"clock {self._clock_state}"]) + note
+        return ", ".join([*words, f"clock {self._rounds.clock_state()}"]) + note
 
     def _tell_of_trust(self) -> None:
         """At every start, and when it was changed."""
@@ -330,70 +317,10 @@ class Daemon:
     def _beat(self, actor: str) -> None:
         self._board.beat(actor, self._clock.monotonic())
 
-    def _clock_is_trusted(self) -> bool:
-        return self._clock_is() != UNSYNCED
-
-    def _clock_is(self) -> str:
-        return self._clock_state
-
-    def _purge(self) -> None:
-        """Only by a clock that is right: one that is ahead would forget what is still needed."""
-        if self._clock_state != "unsynced":
-            self._store.purge_expired()
-            self._images.forget_old_parts(self._clock.now())
-            images = {holding.sha256 for holding in self._images.holdings()}
-            for _ in range(_PRUNED_AT_ONCE):
-                if not self._store.prune(self._config.gateway.retention_s, images):
-                    break
-
     def _look_at_signatures(self) -> None:
         """Again, where nobody could."""
         if self._store.unproven:
             self._controller.stop_untrusted()
-
-    def _look_at_disk(self) -> None:
-        directory = self._config.gateway.state_dir
-        if room(directory) < 0:
-            found = f"{directory} is nearly full: no more images are taken"
-            self._store.raise_alarm(AlarmKind.DISK, found)
-        else:
-            self._store.end_alarm(AlarmKind.DISK)
-            with suppress(StoreError):  # a disk too small for that
-                self._store.keep_room()
-
-    def _look_at_certificates(self) -> None:
-        """Only by a clock that is right; until there is one the alarm stays as it is."""
-        if not self._clock_is_trusted():
-            return
-        now = self._clock.now()
-        self._board.post(("certificates",), {"first_end": time_text(first_end(self._config, now))})
-        if trouble := trouble_with_certificates(self._config, now):
-            self._store.raise_alarm(AlarmKind.CERTIFICATE, trouble)
-        else:
-            self._store.end_alarm(AlarmKind.CERTIFICATE)
-
-    def _look_at_clock(self) -> None:
-        before = self._clock_state
-        self._clock_state = clock_state(self._config.gateway.require_synced_clock, self._clock.now())
-        self._board.post(("clock",), {"state": self._clock_state, "timezone": self._config.gateway.timezone})
-        if self._clock_state == UNSYNCED:
-            self._store.raise_alarm(AlarmKind.CLOCK, "nobody keeps the gateway's clock right")
-        else:
-            self._store.end_alarm(AlarmKind.CLOCK)
-        if self._clock_state != before:
-            log.info(
-                "the clock is %s, it shows %s",
-                self._clock_state,
-                self._clock.now().isoformat(timespec="seconds"),
-            )
-            self._ring_who_keeps_hours()
-            self._look_at_certificates()
-
-    def _ring_who_keeps_hours(self) -> None:
-        """The time of day, or whether it can be trusted, is not what it was."""
-        self._board.ring(CONDUCTOR)
-        for port in self._config.ports:
-            self._board.ring(port_actor(port.name))
 
     # -- a new configuration ----------------------------------------------------------------------------------
 
@@ -437,13 +364,14 @@ class Daemon:
         self._store.use_windows(config.windows)
         self._page.use(config.page)
         self._images.quota_bytes = config.firmware.quota_bytes
+        self._rounds.use(config)
         return self._lines.leave(config)
 
     def _end_reload(self, reload: reloads.Reload) -> None:
         """The lines that changed have been left: end what nobody will work on, begin the new ones, and tell. Where the
         disk refuses that, it is done again from the beginning."""
         self._end_orphans()
-        self._look_at_certificates()
+        self._rounds.look_at_certificates()
         self._controller.stop_untrusted()
         self._lines.begin(self._config)
         self._tell_of_left_out()

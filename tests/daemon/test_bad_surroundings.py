@@ -206,7 +206,7 @@ def lost(host, *rest, **named):
 socket.getaddrinfo = lost
 from gateway.daemon import actors, process
 actors.BEAT_S = 0.2
-process._PATIENCE_S, process._EXCHANGES_IN_A_STEP, process.LIFE_EVERY_S = 10.0, 0, 0.1
+process._PATIENCE_S, process.LIFE_EVERY_S = 10.0, 0.1
 """
 
 

@@ -155,9 +155,9 @@ def test_a_clock_that_is_not_trusted_says_nothing_of_certificates(tmp_path: Path
     synced = tmp_path / "synced"
     before = f"""
 import os
-from gateway.daemon import process
-process.CLOCK_EVERY_S = 0.2
-process.clock_state = lambda *_: "synced" if os.path.exists({str(synced)!r}) else "unsynced"
+from gateway.daemon import rounds
+rounds.CLOCK_EVERY_S = 0.2
+rounds.clock_state = lambda *_: "synced" if os.path.exists({str(synced)!r}) else "unsynced"
 """
     sections = {"gateway": {"id": "gw-001"}, "mqtt": mqtt}
     running = RunningGateway(tmp_path, meters=1, sections=sections, before=before)
