@@ -20,6 +20,8 @@ from support.head_end import HeadEnd
 from support.patience import PATIENCE_S
 from support.running import NEW, RunningGateway
 
+from gateway.cli import main
+
 EXAMPLE = Path(__file__).parents[2] / "etc" / "examples" / "mosquitto-bridge.conf"
 BASE = "mgw/v1/gw-001"
 USER, SECRET = "gw-001", "correct horse battery staple"
@@ -148,3 +150,13 @@ def test_what_is_ordered_and_told_while_the_line_is_down_waits_on_either_side(ut
         while heard[-1].document["state"] != "updated":
             heard = head_end.wait_for(job, len(heard) + 1)
         assert heard[-1].document["version_after"] == NEW
+
+
+def test_the_command_line_at_the_utility_updates_a_meter_behind_the_bridge(utility, gateway, tmp_path):
+    central, _, _ = utility
+    with HeadEnd(central.port, f"{BASE}/state") as head_end:
+        wait_until_online(head_end)
+    image = tmp_path / "image"
+    image.write_bytes(bytes(40_000))
+    words = ["update", "MTR0001", str(image), "--expect-version", NEW]
+    assert main([*words, "--broker", central.url, "--gateway", "gw-001"]) == 0
