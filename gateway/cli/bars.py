@@ -32,11 +32,14 @@ def bar(desk: Desk, description: str, look: Look) -> Iterator[None]:
         task = shown.add_task(description, total=None, sentence="")
 
         def look_again() -> None:
-            with contextlib.suppress(NoDaemonError, RefusedError), desk.connect() as client:
-                while not over.wait(desk.ask_every_s(_LOOK_EVERY_S)):
-                    if now := look(client):
-                        done, total, sentence = now
-                        shown.update(task, completed=done, total=total, sentence=sentence)
+            pause_s = desk.ask_every_s(_LOOK_EVERY_S)
+            while not over.wait(pause_s):  # a daemon that was busy, or away, is asked again
+                with contextlib.suppress(NoDaemonError, RefusedError), desk.connect() as client:
+                    while not over.is_set():
+                        if now := look(client):
+                            done, total, sentence = now
+                            shown.update(task, completed=done, total=total, sentence=sentence)
+                        over.wait(pause_s)
 
         looking = threading.Thread(target=look_again, daemon=True)
         looking.start()
