@@ -25,8 +25,14 @@ def test_the_file_is_what_its_generator_means():
     assert json.loads(json.dumps(asyncapi())) == DOCUMENT
 
 
+def without_properties_named_id(node):
+    """Debian 12's jsonschema takes the description of a property that is called $id for an identifier."""
+    return {name: value for name, value in node.items() if name != "$id" or isinstance(value, str)}
+
+
 def test_it_is_by_the_schema_of_asyncapi_itself():
-    official = json.loads((ROOT / "tests/vectors/asyncapi-3.0.0.json").read_text("utf-8"))
+    text = (ROOT / "tests/vectors/asyncapi-3.0.0.json").read_text("utf-8")
+    official = json.loads(text, object_hook=without_properties_named_id)
     problems = [
         f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}"
         for error in Draft7Validator(official).iter_errors(DOCUMENT)

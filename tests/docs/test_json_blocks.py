@@ -53,7 +53,8 @@ def test_a_message_that_is_shown_is_one_that_is_taken(text, verb):
 
 
 def test_one_that_is_not_taken_would_be_seen():
+    good = {"v": 1, "cmd_id": "0b5a3c1e-6a4e-4a5f-9a63-0e6c1d2f3a4b", "expires": "2026-11-23T20:00:00Z"}
     with pytest.raises(SchemaError, match="issued"):
-        hold({"v": 1, "cmd_id": "x", "issued": "now", "expires": "then", "args": {}}, "ping")
+        hold({**good, "issued": "now", "args": {}}, "ping")
     with pytest.raises(SchemaError, match="identifer"):
         hold({"campaign_id": "c", "image": {"sha256": "0" * 64}, "targets": "all", "identifer": "x"}, "")
